@@ -1,0 +1,222 @@
+//! What the channels need of one account in one window, worked out once for all the
+//! groups that the account is in.
+
+use crate::calendar::{BINS, EPOCHS, SLICES};
+use crate::observe::{CAPABILITIES, topic_similarity};
+use crate::population::{Member, Population};
+use crate::profile::Kind;
+
+/// From a freezing to a look, in epochs: what happened in `freeze..look`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    pub freeze: usize,
+    pub look: usize,
+}
+
+impl Window {
+    /// All freezings with all their looks, by freezing.
+    pub fn all() -> impl Iterator<Item = Window> {
+        (1..EPOCHS)
+            .flat_map(|freeze| (freeze + 1..=EPOCHS).map(move |look| Window { freeze, look }))
+    }
+}
+
+/// One account in one window; shares are of its exchanges there.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    pub exchanges: f64,
+    /// Share in the eight hours that were its quietest before the freezing; `None`
+    /// where there was too little to know them by.
+    pub quiet: Option<f64>,
+    pub follow_ups: f64,
+    /// Likeness of consecutive sampled questions, less that of any two.
+    pub thread: Option<f64>,
+    pub reasoning: f64,
+    pub probabilities: f64,
+    pub grading: f64,
+    /// Natural log of the mean tokens of an answer.
+    pub length: Option<f64>,
+    /// Share within seconds of a full five minutes, where chance gives 0.05.
+    pub on_the_mark: f64,
+    pub capabilities: [f32; CAPABILITIES],
+    /// Variance of the log volumes of its slices beyond what chance gives.
+    pub drift: Option<f64>,
+    /// By hour of day, adding up to 1, smoothed.
+    pub hours: [f32; 24],
+    /// The smallest question hash that the account's sets may have dropped.
+    pub questions_below: u64,
+    /// Kept questions, by hash.
+    pub questions: Vec<u64>,
+}
+
+const QUIET_HOURS: usize = 8;
+/// Exchanges before the freezing by which an account's quiet hours are known.
+const QUIET_KNOWN: u32 = 12;
+
+impl Features {
+    /// Works out an account's features in a window.
+    #[must_use]
+    pub fn of(member: &Member, window: Window) -> Self {
+        let profile = &member.profile;
+        let range = window.freeze..window.look;
+        let mut f = Features { questions_below: u64::MAX, ..Features::default() };
+        let mut hours = [0u32; 24];
+        let mut sums = [0u64; 5];
+        let mut tokens = 0u64;
+        let mut slices: Vec<f64> = Vec::new();
+        let mut consecutive = (0.0, 0usize);
+        let mut any = (0.0, 0usize);
+        for (_, epoch) in profile.epochs(range) {
+            f.exchanges += f64::from(epoch.exchanges);
+            for (sum, count) in sums.iter_mut().zip([
+                epoch.follow_ups,
+                epoch.reasoning,
+                epoch.logprobs.max(epoch.biased),
+                epoch.grading,
+                epoch.on_the_mark,
+            ]) {
+                *sum += u64::from(count);
+            }
+            tokens += epoch.output_tokens;
+            for (sum, &hour) in hours.iter_mut().zip(&epoch.hours) {
+                *sum += u32::from(hour);
+            }
+            for (sum, &count) in f.capabilities.iter_mut().zip(&epoch.capabilities) {
+                *sum += f32::from(count);
+            }
+            slices.extend(epoch.slices.iter().map(|&s| f64::from(s)));
+            let sample = epoch.sample();
+            for (i, a) in sample.iter().enumerate() {
+                for (j, b) in sample.iter().enumerate().skip(i + 1) {
+                    let Some(likeness) = topic_similarity(&a.topic, &b.topic) else { continue };
+                    // Side by side and within the half hour that sessions are kept by.
+                    if j == i + 1 && b.time_s.abs_diff(a.time_s) <= 1800 {
+                        consecutive = (consecutive.0 + likeness, consecutive.1 + 1);
+                    } else {
+                        any = (any.0 + likeness, any.1 + 1);
+                    }
+                }
+            }
+            let entries = epoch.entries(Kind::Prompt);
+            if entries.len() == Kind::Prompt.bound() {
+                let last = epoch.entries(Kind::Prompt).last().map_or(0, |e| e.hash);
+                f.questions_below = f.questions_below.min(last + 1);
+            }
+            f.questions.extend(entries.map(|e| e.hash));
+        }
+        f.questions.sort_unstable();
+        f.questions.dedup();
+        let total = f.exchanges.max(1.0);
+        [f.follow_ups, f.reasoning, f.probabilities, f.grading, f.on_the_mark] =
+            sums.map(|s| s as f64 / total);
+        for share in &mut f.capabilities {
+            *share /= total as f32;
+        }
+        f.length = (tokens > 0).then(|| (tokens as f64 / total).ln());
+        if consecutive.1 > 0 && any.1 > 0 {
+            f.thread = Some(consecutive.0 / consecutive.1 as f64 - any.0 / any.1 as f64);
+        }
+        f.drift = drift(&slices);
+        f.quiet = quiet(member, window, &hours);
+        let smooth = 0.5f32;
+        let sum: f32 = hours.iter().map(|&h| h as f32 + smooth).sum();
+        for (share, &hour) in f.hours.iter_mut().zip(&hours) {
+            *share = (hour as f32 + smooth) / sum;
+        }
+        f
+    }
+}
+
+/// Variance of ln(1 + volume) over slices, less what Poisson counts of the same mean
+/// would have; `None` with less than four exchanges a slice.
+fn drift(slices: &[f64]) -> Option<f64> {
+    let mean = slices.iter().sum::<f64>() / slices.len().max(1) as f64;
+    if slices.len() < SLICES || mean < 4.0 {
+        return None;
+    }
+    let logs: Vec<f64> = slices.iter().map(|s| (1.0 + s).ln()).collect();
+    let centre = logs.iter().sum::<f64>() / logs.len() as f64;
+    let variance = logs.iter().map(|l| (l - centre).powi(2)).sum::<f64>() / (logs.len() - 1) as f64;
+    Some((variance - 1.0 / (1.0 + mean)).max(0.0).sqrt())
+}
+
+fn quiet(member: &Member, window: Window, hours: &[u32; 24]) -> Option<f64> {
+    let mut before = [0u32; 24];
+    for (_, epoch) in member.profile.epochs(0..window.freeze) {
+        for (sum, &hour) in before.iter_mut().zip(&epoch.hours) {
+            *sum += u32::from(hour);
+        }
+    }
+    let after: u32 = hours.iter().sum();
+    if after == 0 || before.iter().sum::<u32>() < QUIET_KNOWN {
+        return None;
+    }
+    let at =
+        |start: usize, of: &[u32; 24]| (0..QUIET_HOURS).map(|h| of[(start + h) % 24]).sum::<u32>();
+    let start = (0..24).min_by_key(|&start| at(start, &before))?;
+    Some(f64::from(at(start, hours)) / f64::from(after))
+}
+
+/// What the whole crowd did in a window, which a group is held against.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    pub window: Window,
+    /// Accounts active in each bin of each epoch in the window.
+    pub bins: Vec<[u32; BINS]>,
+    /// The crowd's share on the new model in the first day, by release; `None` where
+    /// the release is not in the window.
+    pub moved: Vec<Option<f64>>,
+}
+
+impl Crowd {
+    /// Adds up the population.
+    #[must_use]
+    pub fn of(population: &Population, window: Window) -> Self {
+        let calendar = population.calendar();
+        let mut bins = vec![[0u32; BINS]; window.look - window.freeze];
+        for member in population.members() {
+            for (i, epoch) in member.profile.epochs(window.freeze..window.look) {
+                for bin in ones(&epoch.active) {
+                    bins[i - window.freeze][bin] += 1;
+                }
+            }
+        }
+        let (start, end) =
+            (calendar.epoch_start(window.freeze).0, calendar.epoch_start(window.look).0);
+        let moved = calendar
+            .releases()
+            .iter()
+            .enumerate()
+            .map(|(r, &(released, _))| {
+                // The whole first day must lie in the window.
+                if released < start || released + stillwatch_exchange::time::DAY_US > end {
+                    return None;
+                }
+                let mut sum = 0.0;
+                let mut count = 0usize;
+                for pivot in population.members().iter().map(|m| &m.profile.pivots()[r]) {
+                    if pivot.before > 0 && pivot.after > 0 {
+                        sum += f64::from(pivot.moved) / f64::from(pivot.after);
+                        count += 1;
+                    }
+                }
+                (count > 0).then(|| sum / count as f64)
+            })
+            .collect();
+        Crowd { window, bins, moved }
+    }
+}
+
+/// The positions of the set bits.
+pub(super) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(w, &word)| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            (rest != 0).then(|| {
+                let bit = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                w * 64 + bit
+            })
+        })
+    })
+}

@@ -1,0 +1,182 @@
+//! Confirm: what a group does after its freezing, in channels that did not link it.
+//!
+//! One file a channel. Each takes a group's members after the freezing and returns
+//! measures that do not depend on the group's size, so that groups can be compared;
+//! whether a value is ordinary is for [`crate::judge`] to say, against the other
+//! groups of the same linking.
+
+mod balance;
+mod coverage;
+mod demand;
+mod features;
+mod independence;
+mod pivot;
+mod rhythm;
+mod sharding;
+mod timing;
+
+use crate::link::LinkChannel;
+use crate::population::Population;
+
+pub use features::{Crowd, Features, Window};
+
+/// A way in which a campaign's course differs from that of an ordinary group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ConfirmChannel {
+    Balance = 0,
+    Rhythm = 1,
+    Timing = 2,
+    Sharding = 3,
+    Independence = 4,
+    Coverage = 5,
+    Pivot = 6,
+    Demand = 7,
+}
+
+impl ConfirmChannel {
+    /// The name in findings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ConfirmChannel::Balance => "balance",
+            ConfirmChannel::Rhythm => "rhythm",
+            ConfirmChannel::Timing => "timing",
+            ConfirmChannel::Sharding => "sharding",
+            ConfirmChannel::Independence => "independence",
+            ConfirmChannel::Coverage => "coverage",
+            ConfirmChannel::Pivot => "pivot",
+            ConfirmChannel::Demand => "demand",
+        }
+    }
+
+    /// Whether what linked a group already says what this channel measures.
+    #[must_use]
+    pub fn is_spent_by(self, link: LinkChannel) -> bool {
+        use ConfirmChannel as C;
+        matches!(
+            (link, self),
+            (LinkChannel::Habit, C::Balance | C::Rhythm | C::Independence)
+                | (LinkChannel::Script, C::Coverage)
+                | (LinkChannel::Pool, C::Sharding)
+                | (LinkChannel::Client, C::Demand)
+        )
+    }
+}
+
+/// One number about a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    pub channel: ConfirmChannel,
+    /// What is measured, for the axis of a picture.
+    pub name: &'static str,
+    /// Whether a campaign's value is higher than an ordinary group's, or lower.
+    pub high: bool,
+    /// Differences below this are not worth telling apart, whatever the references'
+    /// spread: the resolution of the measure in its own unit.
+    pub resolution: f64,
+}
+
+macro_rules! measures {
+    ($($id:ident, $channel:ident, $high:literal, $resolution:literal, $name:literal;)*) => {
+        /// The measures by name of their place in [`MEASURES`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum M { $($id),* }
+        /// All measures, in the order of [`M`].
+        pub const MEASURES: &[Measure] = &[$(Measure {
+            channel: ConfirmChannel::$channel, name: $name, high: $high, resolution: $resolution,
+        }),*];
+    };
+}
+
+measures! {
+    Spread, Balance, false, 0.10, "spread of the members' volumes (natural log)";
+    Drift, Balance, false, 0.10, "spread of each member's volume over time (natural log)";
+    Quiet, Rhythm, true, 0.03, "share of exchanges in the members' own quiet hours";
+    Together, Timing, true, 0.05, "co-activity beyond each member's own rhythm";
+    Repeats, Sharding, false, 0.05, "chance that another member asked the same question";
+    Clock, Timing, false, 0.10, "share within seconds of a full five minutes";
+    FollowUps, Independence, false, 0.05, "share of follow-up turns";
+    Thread, Independence, false, 0.02, "likeness of consecutive questions beyond any two";
+    Sameness, Coverage, false, 0.03, "distance of a member's subjects from the group's";
+    Moved, Pivot, true, 0.05, "share moved to a new model within a day, beyond the crowd's";
+    Reasoning, Demand, true, 0.15, "share that asks for the reasoning";
+    Probabilities, Demand, true, 0.15, "share that asks for token probabilities";
+    Grading, Demand, true, 0.15, "share that asks for grading";
+    Length, Demand, true, 0.30, "tokens of an answer (natural log)";
+}
+
+/// How many measures there are.
+pub const MEASURE_COUNT: usize = MEASURES.len();
+
+/// A group's measures in one window; `None` where there was too little to measure.
+pub type Measured = [Option<f64>; MEASURE_COUNT];
+
+/// What the channels see of a group.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub population: &'a Population,
+    pub crowd: &'a Crowd,
+    pub features: &'a [Features],
+    /// Members with traffic in the window, by index into the population; at most
+    /// [`MEASURED_MAX`].
+    pub members: &'a [u32],
+}
+
+/// A larger group is measured on this many members, picked by a hash of their ids.
+pub const MEASURED_MAX: usize = 384;
+/// With fewer active members there is nothing to compare.
+pub const ACTIVE_MIN: usize = 6;
+
+impl View<'_> {
+    /// The features of the members, in their order.
+    fn features(&self) -> impl Iterator<Item = &Features> + '_ {
+        self.members.iter().map(|&i| &self.features[i as usize])
+    }
+
+    /// The mean of a figure over the members that have it, each counting once; `None`
+    /// for fewer than [`ACTIVE_MIN`].
+    fn mean(&self, figure: impl Fn(&Features) -> Option<f64>) -> Option<f64> {
+        let mut sum = 0.0;
+        let mut count = 0usize;
+        for value in self.features().filter_map(figure) {
+            sum += value;
+            count += 1;
+        }
+        (count >= ACTIVE_MIN).then(|| sum / count as f64)
+    }
+}
+
+/// Picks the members that were active in the window, at most [`MEASURED_MAX`].
+#[must_use]
+pub fn active_members(population: &Population, features: &[Features], members: &[u32]) -> Vec<u32> {
+    let mut active: Vec<u32> =
+        members.iter().copied().filter(|&i| features[i as usize].exchanges > 0.0).collect();
+    if active.len() > MEASURED_MAX {
+        active.sort_by_cached_key(|&i| {
+            xxhash_rust::xxh3::xxh3_64(population.members()[i as usize].account_id.as_bytes())
+        });
+        active.truncate(MEASURED_MAX);
+        active.sort_unstable();
+    }
+    active
+}
+
+/// Measures a group. Fewer than [`ACTIVE_MIN`] active members give no measures.
+#[must_use]
+pub fn measure(view: &View<'_>) -> Measured {
+    let mut measured: Measured = [None; MEASURE_COUNT];
+    if view.members.len() < ACTIVE_MIN {
+        return measured;
+    }
+    balance::measure(view, &mut measured);
+    rhythm::measure(view, &mut measured);
+    timing::measure(view, &mut measured);
+    sharding::measure(view, &mut measured);
+    independence::measure(view, &mut measured);
+    coverage::measure(view, &mut measured);
+    pivot::measure(view, &mut measured);
+    demand::measure(view, &mut measured);
+    measured
+}

@@ -1,0 +1,16 @@
+//! What makes traffic suspicious: from one exchange's traits to a judged campaign.
+//!
+//! Must stay without I/O, clocks, async runtimes, DataFusion and randomness that is
+//! not passed in, so that live and replay give the same bytes.
+
+pub mod calendar;
+pub mod confirm;
+pub mod explain;
+pub mod find;
+pub mod gather;
+pub mod judge;
+pub mod link;
+pub mod observe;
+pub mod population;
+pub mod profile;
+pub mod signature;
