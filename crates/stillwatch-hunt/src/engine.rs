@@ -1,0 +1,152 @@
+//! The embedded engine: contexts, and the queries that pass over the exchanges.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use datafusion::common::Result;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::Partitioning;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, col};
+use futures::TryStreamExt;
+use stillwatch_detect::calendar::Calendar;
+use stillwatch_detect::observe::Key;
+use stillwatch_detect::population::Member;
+use stillwatch_detect::profile::Profile;
+use stillwatch_ingest::Source;
+
+use crate::functions::{self, OBSERVED};
+use crate::source::{Pass, table};
+
+/// Exchanges by hour of event time; the index is hours since the Unix epoch.
+pub(crate) type Hours = Vec<(i64, u64)>;
+
+fn context(partitions: usize) -> SessionContext {
+    SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions))
+}
+
+/// Memory that sorting the members' exchanges may take before it spills.
+const SORT_BYTES_MAX: usize = 192 << 20;
+
+/// The members' exchanges, observed, by account, time and id.
+pub(crate) async fn member_exchanges(
+    sources: &[Source],
+    pass: Pass,
+    partitions: usize,
+    key: Key,
+    spill: &std::path::Path,
+    quote: bool,
+) -> Result<SendableRecordBatchStream> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(SORT_BYTES_MAX)))
+        .with_temp_file_path(spill)
+        .build_arc()?;
+    let context = SessionContext::new_with_config_rt(
+        SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_sort_spill_reservation_bytes(16 << 20),
+        runtime,
+    );
+    context.register_udf(functions::observe(key));
+    context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
+    let excerpt = if quote { "SUBSTR(prompt, 1, 400)" } else { "CAST(NULL AS VARCHAR)" };
+    let observed = context
+        .sql(&format!(
+            "SELECT *, observe({}) AS traits, {excerpt} AS excerpt FROM exchanges",
+            OBSERVED.join(", ")
+        ))
+        .await?;
+    context.register_table("observed", observed.into_view())?;
+    context.sql(include_str!("queries/harvest.sql")).await?.execute_stream().await
+}
+
+/// Reads the prompts with the engine's own reader and adds up their lengths.
+pub(crate) async fn scan(exchanges: &[String], partitions: usize) -> Result<(u64, u64)> {
+    let context = context(partitions);
+    let options = ParquetReadOptions::default();
+    let table = context.read_parquet(exchanges.to_vec(), options).await?;
+    context.register_table("exchanges", table.into_view())?;
+    let batches = context
+        .sql("SELECT COUNT(*) AS exchanges, SUM(CAST(OCTET_LENGTH(prompt) AS BIGINT)) AS bytes FROM exchanges")
+        .await?
+        .collect()
+        .await?;
+    let (mut exchanges, mut bytes) = (0, 0);
+    for batch in &batches {
+        exchanges +=
+            batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64;
+        bytes += batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64;
+    }
+    Ok((exchanges, bytes))
+}
+
+/// Counts the exchanges of each hour.
+pub(crate) async fn hours(sources: &[Source], pass: Pass, partitions: usize) -> Result<Hours> {
+    let context = context(partitions);
+    context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
+    let batches = context.sql(include_str!("queries/hours.sql")).await?.collect().await?;
+    let mut hours = Hours::new();
+    for batch in &batches {
+        let hour = batch.column(0).as_primitive::<Int64Type>();
+        let exchanges = batch.column(1).as_primitive::<Int64Type>();
+        for row in 0..batch.num_rows() {
+            hours.push((hour.value(row), exchanges.value(row) as u64));
+        }
+    }
+    Ok(hours)
+}
+
+/// Observes every exchange and adds the traits up by account.
+pub(crate) async fn profiles(
+    sources: &[Source],
+    pass: Pass,
+    partitions: usize,
+    key: Key,
+    calendar: &Calendar,
+) -> Result<Vec<Member>> {
+    let context = context(partitions);
+    context.register_udf(functions::observe(key));
+    context.register_udaf(functions::profile(calendar.clone()));
+    context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
+    let traits = context
+        .sql(&format!(
+            "SELECT account_id, observe({}) AS traits FROM exchanges",
+            OBSERVED.join(", ")
+        ))
+        .await?;
+    // Traits are a tenth of an exchange: moving them to where their account is added up
+    // costs less than adding up every account in each partition and merging.
+    let traits = traits.repartition(Partitioning::Hash(vec![col("account_id")], partitions))?;
+    context.register_table("traits", traits.into_view())?;
+    let query = context.sql(include_str!("queries/profiles.sql")).await?;
+    members(query).await
+}
+
+async fn members(query: DataFrame) -> Result<Vec<Member>> {
+    let mut stream = query.execute_stream().await?;
+    let mut members = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        let ids = batch.column(0).as_string_view();
+        let profiles = batch.column(1).as_binary::<i64>();
+        for row in 0..batch.num_rows() {
+            if profiles.is_null(row) {
+                continue;
+            }
+            let profile = Profile::read(profiles.value(row))
+                .map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
+            members.push(Member { account_id: ids.value(row).to_owned(), profile, record: None });
+        }
+    }
+    Ok(members)
+}
+
+/// No rows of the shape of [`member_exchanges`].
+pub(crate) fn nothing() -> SendableRecordBatchStream {
+    Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(Arc::new(
+        arrow::datatypes::Schema::empty(),
+    )))
+}

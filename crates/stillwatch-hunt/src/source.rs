@@ -1,0 +1,115 @@
+//! The exchanges as a table of the engine: what ingest reads, as streams of batches.
+//!
+//! Partitions take splits from one queue, so a folder of unequal files keeps all of
+//! them busy. Which partition reads what differs from run to run; nothing after depends
+//! on it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::streaming::PartitionStream;
+use stillwatch_exchange::columns::{self, EXCHANGES};
+use stillwatch_ingest::{AccountFilter, FileProblem, Meter, RefusedCounts, Source, Split};
+
+/// Batches that wait between reading and working, for each partition.
+const BATCHES_AHEAD: usize = 2;
+
+/// What a pass over the exchanges could not read.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    pub refused: RefusedCounts,
+    pub files: Vec<FileProblem>,
+}
+
+/// One pass over the exchanges: which columns, of which accounts.
+pub(crate) struct Pass {
+    pub columns: &'static [&'static str],
+    pub accounts: Option<AccountFilter>,
+    pub meter: Arc<Meter>,
+    pub unread: Arc<Mutex<Unread>>,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The table of one pass, in `partitions` streams. It can be scanned once.
+pub(crate) fn table(sources: &[Source], pass: Pass, partitions: usize) -> Result<StreamingTable> {
+    let wanted: Vec<_> =
+        pass.columns.iter().filter_map(|name| columns::find(EXCHANGES, name)).copied().collect();
+    let schema = columns::schema(&wanted);
+    let queue: VecDeque<Split> = sources.iter().flat_map(Source::splits).collect();
+    let shared = Arc::new(Shared { queue: Mutex::new(queue), pass });
+    let streams = (0..partitions)
+        .map(|_| {
+            Arc::new(Stream { schema: Arc::clone(&schema), shared: Arc::clone(&shared) })
+                as Arc<dyn PartitionStream>
+        })
+        .collect();
+    StreamingTable::try_new(schema, streams)
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<Split>>,
+    pass: Pass,
+}
+
+struct Stream {
+    schema: SchemaRef,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("exchanges")
+    }
+}
+
+impl PartitionStream for Stream {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let mut builder =
+            RecordBatchReceiverStreamBuilder::new(Arc::clone(&self.schema), BATCHES_AHEAD);
+        let batches = builder.tx();
+        let shared = Arc::clone(&self.shared);
+        builder.spawn_blocking(move || {
+            let Pass { columns, accounts, meter, unread } = &shared.pass;
+            loop {
+                let next = locked(&shared.queue).pop_front();
+                let Some(split) = next else { return Ok(()) };
+                let read = match split.read(columns, accounts.clone(), meter) {
+                    Ok(read) => read,
+                    Err(problem) => {
+                        locked(unread).files.push(problem);
+                        continue;
+                    }
+                };
+                for item in read {
+                    match item {
+                        Ok(batch) => {
+                            if !batch.refused.is_empty() {
+                                locked(unread).refused.merge(&batch.refused);
+                            }
+                            // A closed channel means that the query has ended.
+                            if batch.rows.num_rows() > 0
+                                && batches.blocking_send(Ok(batch.rows)).is_err()
+                            {
+                                return Ok(());
+                            }
+                        }
+                        Err(problem) => locked(unread).files.push(problem),
+                    }
+                }
+            }
+        });
+        builder.build()
+    }
+}
