@@ -1,0 +1,121 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use stillwatch_hunt::{HuntSettings, Hunted, Progress, Stage};
+use stillwatch_ingest::Format;
+
+use crate::failure::Failure;
+use crate::key::KeyFile;
+use crate::out_folder::OutFolder;
+use crate::session::{Session, threads};
+use crate::{memory, output, summary};
+
+/// Finds the distillation campaigns in the logs of a model API
+///
+/// PATH is a file, a folder, a glob pattern or an object-store URL (s3://, gs://, az://,
+/// https://; credentials from the environment). Formats are recognised by content:
+/// Parquet and JSON Lines with Stillwatch's columns, OpenTelemetry (OTLP JSON), LiteLLM,
+/// Bedrock invocation logs, request/response pairs of OpenAI and Anthropic APIs; plain,
+/// gzip or zstd. Rows that can't be read are counted, files that can't be read are
+/// named, and the hunt goes on.
+///
+/// Writes campaigns.json, members.parquet, harvest.parquet, report.html and run.json
+/// into DIR, replacing the findings of an earlier hunt only once all are complete.
+#[derive(Debug, Args)]
+pub struct Hunt {
+    /// The exchanges to hunt in.
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    exchanges: Vec<String>,
+
+    /// What is known of the accounts: when they were made, how they pay.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    accounts: Vec<String>,
+
+    /// When models were released.
+    #[arg(long, value_name = "PATH")]
+    releases: Option<String>,
+
+    /// Where the findings go.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// The format of the exchanges, where it should not be recognised.
+    #[arg(long, value_name = "FORMAT", help = format_help())]
+    format: Option<Format>,
+
+    /// An OpenTelemetry attribute that names the account, before the usual ones.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    account_attribute: Vec<String>,
+
+    #[command(flatten)]
+    key: KeyFile,
+
+    /// Share of the reported campaigns that may be false alarms, between 0 and 1.
+    #[arg(long, value_name = "SHARE", default_value_t = LEVEL, value_parser = level)]
+    level: f64,
+
+    /// Show excerpts of harvested prompts in the report.
+    #[arg(long)]
+    quote: bool,
+
+    /// Threads to work with; one for each processor by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+/// The false-discovery level where none is asked for.
+pub const LEVEL: f64 = 0.05;
+
+fn level(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(level) if level > 0.0 && level < 1.0 => Ok(level),
+        Ok(_) => Err("must lie between 0 and 1, both excluded".to_owned()),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+/// The formats, for `--help`.
+pub fn format_help() -> String {
+    let names: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+    format!("The format of the exchanges, where it should not be recognised: {}", names.join(", "))
+}
+
+/// Hunts, writes the findings and prints what was found.
+pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
+    let settings = HuntSettings {
+        exchanges: args.exchanges.clone(),
+        accounts: args.accounts.clone(),
+        releases: args.releases.clone(),
+        read: session.read_options(args.format, &args.account_attribute),
+        key: args.key.read()?,
+        level: args.level,
+        quote: args.quote,
+        threads: threads(args.threads),
+        out: args.out.clone(),
+    };
+    let hunted = hunt(&settings, session)?;
+    print_summary(&hunted, &settings.out)
+}
+
+/// Hunts and writes the findings into `settings.out`.
+pub fn hunt(settings: &HuntSettings, session: &Session) -> Result<Hunted, Failure> {
+    let out = OutFolder::prepare(&settings.out)?;
+    let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
+    let mut hunted = stillwatch_hunt::hunt(settings, progress)?;
+    session.stop.check()?;
+
+    session.stages.begin(Stage::Write.name(), None, "files");
+    let report = stillwatch_report::render(&hunted.picture)?;
+    hunted.run.wall_seconds = session.stages.seconds();
+    hunted.run.peak_memory_bytes = memory::peak_bytes();
+    stillwatch_hunt::write_findings(&hunted, &report, &settings.out)?;
+    session.stages.end(Stage::Write.name());
+    out.keep();
+    Ok(hunted)
+}
+
+/// Prints what a hunt found.
+pub fn print_summary(hunted: &Hunted, out: &Path) -> Result<(), Failure> {
+    output::print(&summary::render(hunted, out, output::columns(), output::has_colours()))
+}

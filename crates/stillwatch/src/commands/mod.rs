@@ -1,0 +1,36 @@
+//! The subcommands; the doc comment of each one's arguments is its manual page.
+
+mod bench;
+mod demo;
+mod hunt;
+mod score;
+mod simulate;
+mod sketch;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Hunt(hunt::Hunt),
+    Demo(demo::Demo),
+    Simulate(simulate::Simulate),
+    Score(score::Score),
+    Sketch(sketch::Sketch),
+    Bench(bench::Bench),
+}
+
+/// Runs one of them.
+pub fn run(command: &Command, session: &Session) -> Result<(), Failure> {
+    match command {
+        Command::Hunt(args) => hunt::run(args, session),
+        Command::Demo(args) => demo::run(args, session),
+        Command::Simulate(args) => simulate::run(args, session),
+        Command::Score(args) => score::run(args, session),
+        Command::Sketch(args) => sketch::run(args, session),
+        Command::Bench(args) => bench::run(args, session),
+    }
+}

@@ -1,0 +1,10 @@
+//! Runs the built program as a user would, on small worlds of its own making.
+
+#![allow(clippy::disallowed_methods, reason = "a test may wait for a process to end")]
+
+mod bad_input;
+mod findings;
+mod readme;
+mod sameness;
+mod setting;
+mod worlds;

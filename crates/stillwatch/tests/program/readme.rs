@@ -1,0 +1,44 @@
+//! The README's commands are the ones that are tested.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The commands of the README that call cargo, each once, in order.
+fn commands() -> Vec<String> {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut commands: Vec<String> = Vec::new();
+    for line in readme.lines() {
+        let line = line.trim().trim_start_matches("$ ");
+        if line.starts_with("cargo ") && !commands.iter().any(|known| known == line) {
+            commands.push(line.to_owned());
+        }
+    }
+    commands
+}
+
+#[test]
+fn two_commands_do_it() {
+    assert_eq!(commands(), ["cargo run --release -- demo", "cargo test --release --workspace"]);
+}
+
+#[test]
+fn ci_runs_exactly_the_test_command() {
+    let script = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let test = commands().pop().unwrap();
+    assert!(script.lines().any(|line| line.trim() == test), ".ci/run has no line that is `{test}`");
+}
+
+#[test]
+fn every_file_that_is_linked_to_exists() {
+    for page in ["README.md", "ARCHITECTURE.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            assert!(root().join(link).exists(), "{page} links to {link}");
+        }
+    }
+}
