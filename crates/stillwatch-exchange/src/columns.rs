@@ -51,19 +51,11 @@ pub struct Column {
 }
 
 const fn column(name: &'static str, kind: ColumnKind) -> Column {
-    Column {
-        name,
-        kind,
-        required: false,
-    }
+    Column { name, kind, required: false }
 }
 
 const fn required(name: &'static str, kind: ColumnKind) -> Column {
-    Column {
-        name,
-        kind,
-        required: true,
-    }
+    Column { name, kind, required: true }
 }
 
 /// The columns of `exchanges`.
@@ -122,10 +114,8 @@ pub const ACCOUNTS: &[Column] = &[
 ];
 
 /// The columns of `releases`.
-pub const RELEASES: &[Column] = &[
-    required("model", ColumnKind::Text),
-    required("released_at", ColumnKind::Time),
-];
+pub const RELEASES: &[Column] =
+    &[required("model", ColumnKind::Text), required("released_at", ColumnKind::Time)];
 
 /// The Arrow schema of a list of columns; only required columns are non-null.
 #[must_use]

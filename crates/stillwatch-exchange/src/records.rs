@@ -85,29 +85,17 @@ impl Exchange<'_> {
         field(Some(self.account_id.as_bytes()));
         field(self.credential_id.map(str::as_bytes));
         field(self.conversation_id.map(str::as_bytes));
-        field(
-            self.turn
-                .map(u16::to_le_bytes)
-                .as_ref()
-                .map(<[u8; 2]>::as_slice),
-        );
+        field(self.turn.map(u16::to_le_bytes).as_ref().map(<[u8; 2]>::as_slice));
         field(self.request_model.map(str::as_bytes));
         field(self.response_model.map(str::as_bytes));
         field(self.system_instructions.map(str::as_bytes));
         field(self.prompt.map(str::as_bytes));
-        field(if self.prompt.is_some() {
-            None
-        } else {
-            self.prompt_sketch
-        });
-        hash.finalize()
-            .iter()
-            .take(16)
-            .fold(String::with_capacity(32), |mut id, byte| {
-                // Writing to a String can't fail.
-                let _ = write!(id, "{byte:02x}");
-                id
-            })
+        field(if self.prompt.is_some() { None } else { self.prompt_sketch });
+        hash.finalize().iter().take(16).fold(String::with_capacity(32), |mut id, byte| {
+            // Writing to a String can't fail.
+            let _ = write!(id, "{byte:02x}");
+            id
+        })
     }
 }
 
@@ -150,34 +138,13 @@ mod tests {
         let id = exchange.content_id();
         assert_eq!(id, "f8b5d865290af2ace39655e8d5cb2866");
 
-        let moved = Exchange {
-            account_id: "acct_",
-            credential_id: Some("1"),
-            ..exchange
-        };
+        let moved = Exchange { account_id: "acct_", credential_id: Some("1"), ..exchange };
         assert_ne!(moved.content_id(), id);
-        let empty = Exchange {
-            credential_id: Some(""),
-            ..exchange
-        };
+        let empty = Exchange { credential_id: Some(""), ..exchange };
         assert_ne!(empty.content_id(), id, "empty and absent differ");
-        let sketched = Exchange {
-            prompt_sketch: Some(b"\x01"),
-            ..exchange
-        };
-        assert_eq!(
-            sketched.content_id(),
-            id,
-            "the sketch counts only without text"
-        );
-        let billed = Exchange {
-            cost_usd: Some(1.0),
-            ..exchange
-        };
-        assert_eq!(
-            billed.content_id(),
-            id,
-            "what is not content does not count"
-        );
+        let sketched = Exchange { prompt_sketch: Some(b"\x01"), ..exchange };
+        assert_eq!(sketched.content_id(), id, "the sketch counts only without text");
+        let billed = Exchange { cost_usd: Some(1.0), ..exchange };
+        assert_eq!(billed.content_id(), id, "what is not content does not count");
     }
 }

@@ -32,8 +32,7 @@ impl Time {
     /// # Errors
     /// The text is not an RFC 3339 timestamp with an offset.
     pub fn parse(text: &str) -> Result<Self, jiff::Error> {
-        text.parse::<jiff::Timestamp>()
-            .map(|t| Time(t.as_microsecond()))
+        text.parse::<jiff::Timestamp>().map(|t| Time(t.as_microsecond()))
     }
 
     /// Whether an exchange may carry this time; see [`TIME_MIN_US`].
