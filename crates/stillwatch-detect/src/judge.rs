@@ -161,6 +161,12 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         };
         *channel = Some(deviation * certainty(subject.active));
     }
+    // Classes, hackathons and evaluation days come in bursts: members coincide more than
+    // twice as often as their rhythms explain, each with a volume of its own. A load
+    // balancer that works in bursts still hands out even shares.
+    let bursts = subject.measured[M::Together as usize].is_some_and(|t| t > BURSTS);
+    let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
+    scored.is_explained |= bursts && !balanced;
     // Acting together is what classes, offices and timetables do. It is told of, but
     // what it adds to a score is nothing.
     scored.score = scored
@@ -172,6 +178,10 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         .sum();
     scored
 }
+
+/// Excess of coincidences, as a part of those expected, from which a group comes in
+/// bursts: twice as many as expected.
+const BURSTS: f64 = 1.0;
 
 /// A group's value strays from its kind's the more the fewer members it comes from:
 /// with between-group variance 1 and a within-group variance of [`WITHIN`], the part of

@@ -87,7 +87,7 @@ pub struct WorldSettings {
     pub closed_share: f64,
     /// Share of the ordinary accounts that are born while the world lasts.
     pub born_share: f64,
-    /// Rows in a file of exchanges; 0 = about an eighth of the world, at most 1,048,576.
+    /// Rows in a file of exchanges; 0 = about an eighth of the world, at most 524,288.
     pub rows_per_file: u64,
     /// Rows in a row group.
     pub rows_per_group: u64,
@@ -149,7 +149,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("born_share", "share of the ordinary accounts born while the world lasts"),
     (
         "rows_per_file",
-        "rows in a file of exchanges, 0 = about an eighth of the world, at most 1,048,576",
+        "rows in a file of exchanges, 0 = about an eighth of the world, at most 524,288",
     ),
     ("rows_per_group", "rows in a row group"),
 ];

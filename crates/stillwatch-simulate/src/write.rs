@@ -27,7 +27,7 @@ use crate::world::World;
 /// Rows that are made at once.
 const BATCH_ROWS: usize = 8_192;
 /// Most rows in a file, unless the settings say otherwise.
-const FILE_ROWS_MAX: u64 = 1_048_576;
+const FILE_ROWS_MAX: u64 = 524_288;
 
 /// A world that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,8 @@ pub struct WorldFile {
 /// (`truth_accounts.parquet`, `truth_exchanges.parquet`, `world.json`).
 ///
 /// The same settings and prompts give the same bytes, whatever the number of
-/// threads. Memory is bounded by about half a kilobyte per account, 100 MB for a
-/// stretch of time, and a file's row group per thread; it does not grow with the
+/// threads. Memory is bounded by about half a kilobyte per account, the prompts, some
+/// 100 MB for a stretch of time and 100 MB per thread; it does not grow with the
 /// number of exchanges. `progress` is told how many exchanges are done and how many
 /// there will be, about, from several threads.
 ///

@@ -16,6 +16,10 @@ use crate::stop::Stop;
 const LINE_EVERY: Duration = Duration::from_secs(15);
 /// Lines about a stage whose end is known, beside its first and last.
 const LINES_MAX: u64 = 10;
+/// A lower rate is that of a stage with few, large steps, and tells nothing.
+const RATE_MIN: f64 = 100.0;
+/// What takes less time than this needs no line on its way.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The stages of a run, as they begin, go on and end.
 pub struct Stages {
@@ -58,20 +62,27 @@ impl Stages {
         Stages { view, stop, state: Mutex::new(State::default()) }
     }
 
+    /// Whether no progress is shown.
+    pub fn is_quiet(&self) -> bool {
+        self.view == View::Nothing
+    }
+
     /// A stage begins; `total` is how many units of work it has, where that is known.
     pub fn begin(&self, name: &'static str, total: Option<u64>, unit: &'static str) {
         let bar = match self.view {
             View::Bars => bar(name, total, unit),
             View::Nothing | View::Lines => ProgressBar::hidden(),
         };
-        if self.view == View::Lines {
+        let running = Running { began: Instant::now(), total, unit, done: 0, lines: 0, bar };
+        let mut state = self.locked();
+        // A stage may be left and come back to; that it began is said once.
+        if self.view == View::Lines && !state.seconds.contains_key(name) {
             match total {
                 Some(total) => line(&format!("{name}: {} {unit}", HumanCount(total))),
                 None => line(name),
             }
         }
-        let running = Running { began: Instant::now(), total, unit, done: 0, lines: 0, bar };
-        self.locked().running.insert(name, running);
+        state.running.insert(name, running);
     }
 
     /// So much of a stage is done; reports of several threads may come out of order.
@@ -91,15 +102,17 @@ impl Stages {
         let mut state = self.locked();
         let Some(running) = state.running.remove(name) else { return };
         let seconds = running.began.elapsed().as_secs_f64();
+        let is_first = !state.seconds.contains_key(name);
         *state.seconds.entry(name.to_owned()).or_default() += seconds;
         running.bar.finish_and_clear();
-        if self.view != View::Nothing && !self.stop.is_asked() {
+        let is_worth_a_line = is_first || seconds >= SHORT.as_secs_f64();
+        if self.view != View::Nothing && is_worth_a_line && !self.stop.is_asked() {
             let mut text = format!("{name}: done in {seconds:.1} s");
             if running.done > 0 {
                 // Writing to a String can't fail.
                 let _ = write!(text, ", {} {}", HumanCount(running.done), running.unit);
-                if seconds >= 0.1 {
-                    let rate = running.done as f64 / seconds;
+                let rate = running.done as f64 / seconds.max(1e-3);
+                if rate >= RATE_MIN {
                     let _ = write!(text, ", {}/s", HumanCount(rate as u64));
                 }
             }
@@ -133,7 +146,11 @@ impl Stages {
 impl Running {
     /// Prints a line when enough has happened since the last one.
     fn tell(&mut self, name: &str) {
-        let seconds = self.began.elapsed().as_secs_f64();
+        let elapsed = self.began.elapsed();
+        if elapsed < SHORT {
+            return;
+        }
+        let seconds = elapsed.as_secs_f64();
         let rate = self.done as f64 / seconds.max(1e-3);
         let done = HumanCount(self.done);
         let unit = self.unit;

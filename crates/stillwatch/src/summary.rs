@@ -14,6 +14,8 @@ use stillwatch_hunt::Hunted;
 const CAMPAIGNS_MAX: usize = 25;
 /// Pieces of evidence, and capabilities, that the table shows of a campaign.
 const LINES_MAX: usize = 4;
+/// A smaller share would be printed as none.
+const SHARE_MIN: f64 = 0.005;
 /// Files that are named one by one.
 const FILES_MAX: usize = 10;
 /// The only column whose lines are broken, where there is room for the others.
@@ -208,6 +210,7 @@ fn took(campaign: &Campaign) -> String {
     let shares: Vec<String> = campaign
         .capabilities
         .iter()
+        .filter(|part| part.share >= SHARE_MIN)
         .take(LINES_MAX)
         .map(|part| format!("{:>2.0} % {}", part.share * 100.0, part.name))
         .collect();

@@ -199,6 +199,9 @@ fn measure_apart<T: DeserializeOwned>(
     if hunt {
         command.arg("--hunt");
     }
+    if session.stages.is_quiet() {
+        command.arg("--quiet");
+    }
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| cannot(&error))?;
     let status = wait(&mut child, session)?;
     let mut text = String::new();

@@ -140,7 +140,6 @@ fn sketches_made_again_are_the_same_and_their_input_is_safe() {
     };
     assert!(bytes(&one) == bytes(&two));
 
-    // The rows have no ids of their own here, so that they must come from the content.
     run(&["sketch", "--exchanges", text(&one), "--out", text(&one)])
         .failed(2, &["lies in", "another folder"]);
     assert!(bytes(&one) == bytes(&two));
