@@ -265,6 +265,9 @@ const STRONG_CHANNELS_MIN: usize = 2;
 /// groups of the simulated worlds reach 5.4.
 pub const SCORE_MIN: f64 = 6.0;
 
+/// Independence without which nothing is a harvest; it clears people and never accuses.
+const INDEPENDENT: f64 = 1.0;
+
 /// Whether a look's channels agree that this is no ordinary group and nothing explains
 /// it.
 #[must_use]
@@ -276,7 +279,14 @@ pub fn is_suspicious(scored: &Scored) -> bool {
         .filter(|(c, _)| *c != ConfirmChannel::Timing as usize)
         .filter(|(_, deviation)| deviation.is_some_and(|d| d >= STRONG))
         .count();
-    strong >= STRONG_CHANNELS_MIN && scored.score >= SCORE_MIN && !scored.is_explained
+    // Whoever goes on from answers is talking to the model, whatever else is odd: agents
+    // whose default model moves, resellers with even volumes.
+    let independent =
+        scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT);
+    strong >= STRONG_CHANNELS_MIN
+        && scored.score >= SCORE_MIN
+        && independent
+        && !scored.is_explained
 }
 
 /// Judges all candidates of a period.
