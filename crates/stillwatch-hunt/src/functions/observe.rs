@@ -123,7 +123,7 @@ impl ScalarUDFImpl for Observe {
     }
 }
 
-fn cast<'a, A: 'static>(arrays: &'a [ArrayRef], index: usize) -> Result<&'a A> {
+fn cast<A: 'static>(arrays: &[ArrayRef], index: usize) -> Result<&A> {
     let array = arrays
         .get(index)
         .ok_or_else(|| internal_datafusion_err!("observe takes {} columns", OBSERVED.len()))?;
