@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use crate::confirm::{ConfirmChannel, M, MEASURE_COUNT, MEASURES, Measured};
 use crate::link::LinkChannel;
 
-/// Members' spread within a group, as a multiple of the spread between groups; of the
-/// real adjudicated groups and the simulated crowds it lies between 8 and 24.
+/// Members' variance within a group, as a multiple of the variance between groups:
+/// chosen so that a group of 16 counts for 0.7 of a very large one.
 const WITHIN: f64 = 16.0;
 
 /// How many confirm channels there are.
@@ -261,8 +261,8 @@ const WEIGHT_SCORE_MAX: f64 = 12.0;
 /// of one kind of customer, two that did not link the group are hard to have by chance.
 const STRONG_CHANNELS_MIN: usize = 2;
 /// The score from which a group is no ordinary one. Five channels of unit variance that
-/// know nothing of each other add up to a standard deviation of 2.2; linked innocent
-/// groups of the simulated worlds reach 5.4.
+/// know nothing of each other add up to a standard deviation of 2.2; this is 2.7 of them,
+/// and nearly all that exceeds it by accident lacks independence or is explained.
 pub const SCORE_MIN: f64 = 6.0;
 
 /// Independence without which nothing is a harvest; it clears people and never accuses.
