@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
+use rayon::prelude::*;
 use stillwatch_exchange::{CampaignKind, Time};
 
 use crate::calendar::EPOCHS;
@@ -11,7 +12,7 @@ use crate::confirm::{
 };
 use crate::gather::{Candidate, gather};
 use crate::judge::{self, Promise, Scale, Scored, Subject};
-use crate::link::link;
+use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
 use crate::signature::{HarvestSignature, Membership, Values, extend};
 
@@ -91,8 +92,16 @@ struct Course {
     freeze: usize,
     is_known_customers: bool,
     is_verified: bool,
-    /// By look: what was measured, and how it scored.
-    looks: Vec<(usize, Subject, Scored, usize)>,
+    /// Who shares what was frozen, by the last look so far; see [`sharers`].
+    sharers: Vec<u32>,
+    looks: Vec<Looked>,
+}
+
+/// What was measured of a candidate at one look, and how it scored.
+struct Looked {
+    look: usize,
+    subject: Subject,
+    scored: Scored,
 }
 
 /// Finds the campaigns of a population. `progress` is told how far a step is and may
@@ -104,19 +113,15 @@ pub fn find(
 ) -> Option<Found> {
     let accounts = population.members().len();
     let mut courses: Vec<Course> = Vec::new();
-    let mut scales_of: BTreeMap<(usize, usize), judge::Scales> = BTreeMap::new();
-    let windows = Window::all().count();
-    let mut measured = 0;
     for freeze in 1..EPOCHS {
         if !progress(Step::Link, freeze - 1, EPOCHS - 1) {
             return None;
         }
         let links = link(population, freeze);
-        let candidates = gather(&links, accounts);
-        let start = courses.len();
-        courses.extend(candidates.into_iter().map(|candidate| {
+        courses.extend(gather(&links, accounts).into_iter().map(|candidate| {
             let customer = known_customers(population, &candidate.members);
             Course {
+                sharers: candidate.members.clone(),
                 candidate,
                 freeze,
                 is_known_customers: customer.is_some(),
@@ -124,77 +129,115 @@ pub fn find(
                 looks: Vec::new(),
             }
         }));
-        for look in freeze + 1..=EPOCHS {
+    }
+    if !progress(Step::Link, EPOCHS - 1, EPOCHS - 1) {
+        return None;
+    }
+
+    let mut scales_of: BTreeMap<Window, judge::Scales> = BTreeMap::new();
+    let mut behaviours: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    let windows = Window::all().count();
+    for look in 2..=EPOCHS {
+        extend_sharers(population, &mut courses, look);
+        for freeze in 1..look {
+            if !progress(Step::Confirm, scales_of.len(), windows) {
+                return None;
+            }
             let window = Window { freeze, look };
+            let of_freeze: Vec<usize> =
+                (0..courses.len()).filter(|&i| courses[i].freeze == freeze).collect();
             let mut wanted: Vec<bool> = vec![false; accounts];
-            for course in &courses[start..] {
-                for &m in &course.candidate.members {
+            for &i in &of_freeze {
+                for &m in &courses[i].sharers {
                     wanted[m as usize] = true;
                 }
             }
             let features: Vec<Features> = population
                 .members()
-                .iter()
+                .par_iter()
                 .zip(&wanted)
-                .map(
-                    |(member, &w)| {
-                        if w { Features::of(member, window) } else { Features::default() }
-                    },
-                )
+                .map(|(m, &w)| if w { Features::of(m, window) } else { Features::default() })
                 .collect();
+            if look == EPOCHS {
+                behaviours.insert(freeze, features.iter().map(behaviour).collect());
+            }
             let crowd = Crowd::of(population, window);
-            let masses = masses(&courses[start..], accounts);
-            let subjects: Vec<(Subject, usize)> = courses[start..]
-                .iter()
+            let masses = masses(of_freeze.iter().map(|&i| courses[i].sharers.as_slice()), accounts);
+            let subjects: Vec<Subject> = of_freeze
+                .par_iter()
                 .zip(masses)
-                .map(|(course, mass)| {
-                    let active = active_members(population, &features, &course.candidate.members);
+                .map(|(&i, mass)| {
+                    let course = &courses[i];
+                    let active = active_members(population, &features, &course.sharers);
                     let view =
                         View { population, crowd: &crowd, features: &features, members: &active };
-                    let subject = Subject {
+                    Subject {
                         stratum: course.candidate.stratum(),
                         mass,
                         active: active.len(),
                         links: course.candidate.channels.clone(),
                         measured: confirm::measure(&view),
-                    };
-                    (subject, active.len())
+                    }
                 })
                 .collect();
-            let all: Vec<Subject> = subjects.iter().map(|s| s.0.clone()).collect();
-            let scales = judge::scales(&all);
-            for (course, (subject, active)) in courses[start..].iter_mut().zip(subjects) {
-                if active >= ACTIVE_MIN {
+            let scales = judge::scales(&subjects);
+            for (&i, subject) in of_freeze.iter().zip(subjects) {
+                if subject.active >= ACTIVE_MIN {
                     let scored = judge::score(&subject, &scales);
-                    course.looks.push((look, subject, scored, active));
+                    courses[i].looks.push(Looked { look, subject, scored });
                 }
             }
-            scales_of.insert((freeze, look), scales);
-            measured += 1;
-            if !progress(Step::Confirm, measured, windows) {
-                return None;
-            }
+            scales_of.insert(window, scales);
         }
     }
-    if !progress(Step::Judge, 0, 1) {
+    if !progress(Step::Confirm, windows, windows) {
         return None;
     }
-    let found = report(population, settings, &courses, &scales_of);
-    progress(Step::Judge, 1, 1).then_some(found)
+    report(population, settings, &courses, &scales_of, &behaviours, progress)
+}
+
+/// What was frozen is what accounts share, not a list of them: whoever takes it up
+/// later, such as the successors of closed accounts, belongs to the group too. By a
+/// look, adds those that share any of a group's values by then. What is no single
+/// value, a pool or a habit, stays with its list.
+fn extend_sharers(population: &Population, courses: &mut [Course], look: usize) {
+    let frozen = |channel: LinkChannel| !matches!(channel, LinkChannel::Pool | LinkChannel::Habit);
+    let wanted: HashSet<u64> = courses
+        .iter()
+        .filter(|c| c.freeze < look)
+        .flat_map(|c| c.candidate.values.iter().filter(|v| frozen(v.0)).map(|v| v.1))
+        .collect();
+    let holders = holders(population, look, &wanted);
+    courses.par_iter_mut().filter(|c| c.freeze < look).for_each(|course| {
+        for (channel, value, _) in &course.candidate.values {
+            if frozen(*channel)
+                && let Some(accounts) = holders.get(value)
+            {
+                course.sharers.extend_from_slice(accounts);
+            }
+        }
+        course.sharers.sort_unstable();
+        course.sharers.dedup();
+    });
+}
+
+/// How an account behaves, in one number that grows with suspicion; not a number
+/// without traffic.
+fn behaviour(f: &Features) -> f32 {
+    if f.exchanges > 0.0 {
+        (f.quiet.unwrap_or(0.0) * 3.0 - 3.0 * f.follow_ups + f.reasoning + f.probabilities) as f32
+    } else {
+        f32::NAN
+    }
 }
 
 /// The accounts that each group stands for; see [`Subject::mass`].
-fn masses(courses: &[Course], accounts: usize) -> Vec<f64> {
+fn masses<'a>(groups: impl Iterator<Item = &'a [u32]> + Clone, accounts: usize) -> Vec<f64> {
     let mut groups_of: Vec<u32> = vec![0; accounts];
-    for course in courses {
-        for &m in &course.candidate.members {
-            groups_of[m as usize] += 1;
-        }
+    for &m in groups.clone().flatten() {
+        groups_of[m as usize] += 1;
     }
-    courses
-        .iter()
-        .map(|c| c.candidate.members.iter().map(|&m| 1.0 / f64::from(groups_of[m as usize])).sum())
-        .collect()
+    groups.map(|g| g.iter().map(|&m| 1.0 / f64::from(groups_of[m as usize])).sum()).collect()
 }
 
 /// Whether a group is explained by who its accounts belong to: nearly all to one
@@ -230,12 +273,14 @@ fn report(
     population: &Population,
     settings: &Settings,
     courses: &[Course],
-    scales_of: &BTreeMap<(usize, usize), judge::Scales>,
-) -> Found {
+    scales_of: &BTreeMap<Window, judge::Scales>,
+    behaviours: &BTreeMap<usize, Vec<f32>>,
+    progress: &mut dyn FnMut(Step, usize, usize) -> bool,
+) -> Option<Found> {
     // Every candidate beside the other groups of its stratum at the same freezing.
     let mut strata: BTreeMap<(&str, usize, usize), (usize, f64)> = BTreeMap::new();
     for course in courses {
-        for (look, subject, scored, _) in &course.looks {
+        for Looked { look, subject, scored } in &course.looks {
             let all = strata.entry((subject.stratum, course.freeze, *look)).or_default();
             all.0 += 1;
             all.1 += judge::weight(scored.score);
@@ -248,7 +293,7 @@ fn report(
             looks: course
                 .looks
                 .iter()
-                .map(|(look, subject, scored, _)| {
+                .map(|Looked { look, subject, scored }| {
                     let all = strata[&(subject.stratum, course.freeze, *look)];
                     judge::Look {
                         look: *look,
@@ -264,7 +309,7 @@ fn report(
 
     let mut order: Vec<usize> =
         (0..courses.len()).filter(|&i| !courses[i].looks.is_empty()).collect();
-    let final_score = |i: usize| courses[i].looks.last().map_or(f64::MIN, |l| l.2.score);
+    let final_score = |i: usize| courses[i].looks.last().map_or(f64::MIN, |l| l.scored.score);
     order.sort_by(|&a, &b| {
         final_score(b)
             .total_cmp(&final_score(a))
@@ -282,12 +327,13 @@ fn report(
             candidate: course.candidate.clone(),
             freeze: course.freeze,
             score: if course.looks.is_empty() { 0.0 } else { final_score(i) },
-            active: course.looks.last().map_or(0, |l| l.3),
+            active: course.looks.last().map_or(0, |l| l.subject.active),
             is_known_customers: course.is_known_customers,
             finding: None,
         })
         .collect();
 
+    let reported: Vec<usize> = order.iter().copied().filter(|&i| verdicts[i].is_reported).collect();
     let values = Values::of(population);
     struct Draft {
         groups: Vec<usize>,
@@ -296,7 +342,10 @@ fn report(
         is_open: bool,
     }
     let mut drafts: Vec<Draft> = Vec::new();
-    for &i in order.iter().filter(|&&i| verdicts[i].is_reported) {
+    for (at, &i) in reported.iter().enumerate() {
+        if !progress(Step::Judge, at, reported.len()) {
+            return None;
+        }
         let course = &courses[i];
         // One customer's accounts hide nothing; of those only the verified are told of.
         // And balanced volumes at all hours are what any large service has: an open
@@ -304,10 +353,33 @@ fn report(
         let independent = course
             .looks
             .last()
-            .and_then(|l| l.2.channels[crate::confirm::ConfirmChannel::Independence as usize]);
+            .and_then(|l| l.scored.channels[confirm::ConfirmChannel::Independence as usize]);
         if course.is_known_customers
             && !(course.is_verified && independent.is_some_and(|d| d >= judge::STRONG))
         {
+            continue;
+        }
+        // The gravest first: a group most of whose accounts are in graver findings adds
+        // its weight to the one it shares most with, not its strays.
+        let rest = |accounts: &mut dyn Iterator<Item = u32>| {
+            accounts.filter(|a| drafts.iter().all(|d| !d.accounts.contains(a))).count()
+        };
+        let attach = |drafts: &mut [Draft], accounts: &[u32]| {
+            let most = drafts
+                .iter_mut()
+                .rev()
+                .max_by_key(|d| accounts.iter().filter(|a| d.accounts.contains(*a)).count());
+            if let Some(draft) = most
+                && accounts.iter().any(|a| draft.accounts.contains(a))
+            {
+                draft.groups.push(i);
+            }
+        };
+        let is_another = |rest: usize, all: usize| {
+            rest as f64 >= ONE_CAMPAIGN * all as f64 && rest >= ACCUSED_MIN
+        };
+        if !is_another(rest(&mut course.sharers.iter().copied()), course.sharers.len()) {
+            attach(&mut drafts, &course.sharers);
             continue;
         }
         let members = if course.is_known_customers {
@@ -318,28 +390,16 @@ fn report(
                 .map(|&account| Membership { account, membership: 1.0 })
                 .collect()
         } else {
-            extend(&values, &course.candidate.members).0
+            extend(&values, &course.sharers).0
         };
-        if members.len() < ACCUSED_MIN {
-            continue;
-        }
-        // The gravest first: a group most of whose members are in graver findings adds
-        // its weight to the one it shares most with, not its strays.
-        let shared_with =
-            |d: &Draft| members.iter().filter(|m| d.accounts.contains(&m.account)).count();
         let unclaimed: Vec<Membership> = members
             .iter()
             .filter(|m| drafts.iter().all(|d| !d.accounts.contains(&m.account)))
             .copied()
             .collect();
-        if (unclaimed.len() as f64) < ONE_CAMPAIGN * members.len() as f64
-            || unclaimed.len() < ACCUSED_MIN
-        {
-            let most =
-                drafts.iter().enumerate().max_by_key(|(at, d)| (shared_with(d), usize::MAX - at));
-            if let Some((at, _)) = most.filter(|(_, d)| shared_with(d) > 0) {
-                drafts[at].groups.push(i);
-            }
+        if !is_another(unclaimed.len(), members.len()) {
+            let accounts: Vec<u32> = members.iter().map(|m| m.account).collect();
+            attach(&mut drafts, &accounts);
             continue;
         }
         let accounts = unclaimed.iter().map(|m| m.account).collect();
@@ -350,14 +410,17 @@ fn report(
             is_open: course.is_known_customers,
         });
     }
+    drop(values);
+    let groups_of: Vec<&[Membership]> = drafts.iter().map(|d| d.members.as_slice()).collect();
+    let harvests = HarvestSignature::learn_all(population, &groups_of);
 
     let mut findings = Vec::new();
-    for draft in drafts {
+    for (draft, harvest) in drafts.into_iter().zip(harvests) {
         let place = findings.len();
         let lead = draft.groups[0];
         let course = &courses[lead];
-        let Some((look, subject, scored, _)) = course.looks.last() else { continue };
-        let scales = &scales_of[&(course.freeze, *look)];
+        let Some(Looked { look, subject, scored }) = course.looks.last() else { continue };
+        let scales = &scales_of[&Window { freeze: course.freeze, look: *look }];
         let references: Vec<&Course> = courses
             .iter()
             .enumerate()
@@ -380,7 +443,9 @@ fn report(
                         scale,
                         references: references
                             .iter()
-                            .filter_map(|r| r.looks.iter().find(|l| l.0 == *look)?.1.measured[m])
+                            .filter_map(|r| {
+                                r.looks.iter().find(|l| l.look == *look)?.subject.measured[m]
+                            })
                             .collect(),
                     })
             })
@@ -417,17 +482,14 @@ fn report(
         findings.push(Finding {
             kind,
             members: draft.members.clone(),
-            harvest: HarvestSignature::learn(population, &draft.members),
+            harvest,
             promise: best,
             strata: strata.into_iter().collect(),
             references: references.iter().filter(|r| !r.looks.is_empty()).count(),
             rank: rank_of.get(&lead).copied().unwrap_or(0),
-            guilty_members_at_least: guilty_at_least(
-                population,
-                course,
-                &references,
-                &draft.members,
-            ),
+            guilty_members_at_least: behaviours
+                .get(&course.freeze)
+                .map_or(0, |behaviour| guilty_at_least(behaviour, &references, &draft.members)),
             first_detectable: calendar.epoch_start(first_look),
             frozen_at: calendar.epoch_start(first_freeze),
             spoken,
@@ -435,7 +497,7 @@ fn report(
             groups: draft.groups,
         });
     }
-    Found { findings, groups }
+    progress(Step::Judge, reported.len(), reported.len()).then_some(Found { findings, groups })
 }
 
 /// A lower bound on the members that are not ordinary: the members' own behaviour
@@ -443,28 +505,17 @@ fn report(
 /// inequality (Massart 1990), half the error for each side. If at least a share x of
 /// members were ordinary, their distribution function would lie above x times the
 /// references'.
-fn guilty_at_least(
-    population: &Population,
-    course: &Course,
-    references: &[&Course],
-    members: &[Membership],
-) -> usize {
-    let window = Window { freeze: course.freeze, look: EPOCHS };
+fn guilty_at_least(behaviour: &[f32], references: &[&Course], members: &[Membership]) -> usize {
     let guilty: HashSet<u32> = members.iter().map(|m| m.account).collect();
-    let behaviour = |m: u32| {
-        let f = Features::of(&population.members()[m as usize], window);
-        (f.exchanges > 0.0).then(|| {
-            f.quiet.unwrap_or(0.0) * 3.0 - 3.0 * f.follow_ups + f.reasoning + f.probabilities
-        })
-    };
-    let ours: Vec<f64> = members.iter().filter_map(|m| behaviour(m.account)).collect();
+    let of = |m: u32| Some(f64::from(behaviour[m as usize])).filter(|b| !b.is_nan());
+    let ours: Vec<f64> = members.iter().filter_map(|m| of(m.account)).collect();
     let others: BTreeSet<u32> = references
         .iter()
         .flat_map(|r| r.candidate.members.iter().copied())
         .filter(|m| !guilty.contains(m))
         .take(20_000)
         .collect();
-    let mut theirs: Vec<f64> = others.into_iter().filter_map(behaviour).collect();
+    let mut theirs: Vec<f64> = others.into_iter().filter_map(of).collect();
     if ours.is_empty() || theirs.is_empty() {
         return 0;
     }

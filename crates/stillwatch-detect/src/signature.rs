@@ -24,70 +24,122 @@ const ROUNDS: usize = 3;
 /// Values that an account is known by, of one channel; the smallest stay.
 const VALUES_MAX: usize = 64;
 
-/// Values of every account by channel, over the whole period.
+/// A value of a link channel.
+type Value = (LinkChannel, u64);
+
+/// What accounts share, over the whole period: the values that at least
+/// [`SEEN_MIN`] of them have, who has each, and what each has. A value that fewer have
+/// can't be part of a signature.
+///
+/// Bound: 8 bytes for each of at most [`VALUES_MAX`] values a channel of each account;
+/// some twenty values are usual.
 #[derive(Debug)]
 pub struct Values {
-    /// For each account, sorted `(channel, value)`.
-    of_account: Vec<Vec<(LinkChannel, u64)>>,
-    /// In how many accounts a value is.
-    accounts: HashMap<(LinkChannel, u64), u32>,
+    values: Vec<Value>,
+    /// Accounts of each value, ascending, one list after the other.
+    holders: Lists,
+    /// Numbers of the values of each account, one list after the other.
+    of_account: Lists,
+}
+
+/// Lists of numbers in one allocation.
+#[derive(Debug, Default)]
+struct Lists {
+    ends: Vec<u32>,
+    items: Vec<u32>,
+}
+
+impl Lists {
+    fn close(&mut self) {
+        self.ends.push(self.items.len() as u32);
+    }
+
+    fn get(&self, list: usize) -> &[u32] {
+        let Some(&end) = self.ends.get(list) else { return &[] };
+        let start = if list == 0 { 0 } else { self.ends[list - 1] };
+        &self.items[start as usize..end as usize]
+    }
 }
 
 impl Values {
     /// Collects what the link channels see of each account at the end of the period.
     #[must_use]
     pub fn of(population: &Population) -> Self {
-        Values::collect(population, |_| true)
+        Values::collect(population, 0..population.members().len() as u32)
     }
 
-    /// The same for some accounts only; the others have no values.
+    /// The same for some accounts only, in ascending order; the others have no values.
     #[must_use]
-    pub fn of_some(population: &Population, wanted: &HashSet<u32>) -> Self {
-        Values::collect(population, |account| wanted.contains(&account))
+    pub fn of_some(population: &Population, wanted: &[u32]) -> Self {
+        Values::collect(population, wanted.iter().copied())
     }
 
-    /// The values of one account, by channel.
-    #[must_use]
-    pub fn account(&self, account: u32) -> &[(LinkChannel, u64)] {
-        self.of_account.get(account as usize).map_or(&[], Vec::as_slice)
+    /// The shared values of one account, by channel.
+    pub fn account(&self, account: u32) -> impl Iterator<Item = Value> + '_ {
+        self.of_account.get(account as usize).iter().map(|&v| self.values[v as usize])
     }
 
-    fn collect(population: &Population, wanted: impl Fn(u32) -> bool) -> Self {
-        let mut accounts: HashMap<(LinkChannel, u64), u32> = HashMap::new();
-        let of_account: Vec<Vec<(LinkChannel, u64)>> = population
-            .members()
-            .iter()
-            .enumerate()
-            .map(|(account, member)| {
-                let mut values = Vec::new();
-                if !wanted(account as u32) {
-                    return values;
+    fn accounts(&self) -> usize {
+        self.of_account.ends.len()
+    }
+
+    fn collect(population: &Population, accounts: impl Iterator<Item = u32> + Clone) -> Self {
+        let mut values: Vec<Value> = Vec::new();
+        let mut holders = Lists::default();
+        let mut pairs: Vec<(u64, u32)> = Vec::new();
+        // One channel at a time, so that what nobody shares is soon forgotten.
+        for channel in LinkChannel::ALL {
+            pairs.clear();
+            let mut of_channel: Vec<u64> = Vec::new();
+            for account in accounts.clone() {
+                let member = &population.members()[account as usize];
+                of_channel.clear();
+                channel.values(member, population.calendar(), EPOCHS, &mut |v| of_channel.push(v));
+                of_channel.sort_unstable();
+                of_channel.dedup();
+                of_channel.truncate(VALUES_MAX);
+                pairs.extend(of_channel.iter().map(|&v| (v, account)));
+            }
+            pairs.sort_unstable();
+            for run in pairs.chunk_by(|a, b| a.0 == b.0) {
+                if run.len() >= SEEN_MIN as usize {
+                    values.push((channel, run[0].0));
+                    holders.items.extend(run.iter().map(|p| p.1));
+                    holders.close();
                 }
-                for channel in LinkChannel::ALL {
-                    let mut of_channel: Vec<u64> = Vec::new();
-                    channel
-                        .values(member, population.calendar(), EPOCHS, &mut |v| of_channel.push(v));
-                    of_channel.sort_unstable();
-                    of_channel.dedup();
-                    of_channel.truncate(VALUES_MAX);
-                    values.extend(of_channel.into_iter().map(|v| (channel, v)));
-                }
-                for &value in &values {
-                    *accounts.entry(value).or_default() += 1;
-                }
-                values.shrink_to_fit();
-                values
-            })
-            .collect();
-        Values { of_account, accounts }
+            }
+        }
+        // The same the other way round.
+        let mut counts = vec![0u32; population.members().len()];
+        for &account in &holders.items {
+            counts[account as usize] += 1;
+        }
+        let mut of_account = Lists::default();
+        let mut sum = 0;
+        let mut next: Vec<u32> = Vec::with_capacity(counts.len());
+        for count in counts {
+            next.push(sum);
+            sum += count;
+            of_account.ends.push(sum);
+        }
+        of_account.items = vec![0; sum as usize];
+        for value in 0..values.len() {
+            for &account in holders.get(value) {
+                let at = &mut next[account as usize];
+                of_account.items[*at as usize] = value as u32;
+                *at += 1;
+            }
+        }
+        Values { values, holders, of_account }
     }
 }
 
 /// What a group has in common.
 #[derive(Clone, Debug)]
 pub struct Signature {
-    /// Values that say something, with their log-likelihood ratio where present.
-    present: HashMap<(LinkChannel, u64), f64>,
+    /// Values that say something, by number, with their log-likelihood ratio where
+    /// present.
+    present: HashMap<u32, f64>,
     /// By channel, what it says when none of the values that most members have is
     /// there.
     absent: [f64; crate::link::LINK_CHANNELS],
@@ -107,20 +159,20 @@ impl Signature {
     #[must_use]
     pub fn learn(values: &Values, members: &[u32]) -> Self {
         let inside = members.len() as f64;
-        let outside = (values.of_account.len() - members.len()) as f64;
-        let mut seen: HashMap<(LinkChannel, u64), u32> = HashMap::new();
+        let outside = (values.accounts() - members.len()) as f64;
+        let mut seen: HashMap<u32, u32> = HashMap::new();
         for &m in members {
-            for &value in &values.of_account[m as usize] {
+            for &value in values.of_account.get(m as usize) {
                 *seen.entry(value).or_default() += 1;
             }
         }
         let mut present = HashMap::new();
-        let mut covered: [Vec<(LinkChannel, u64)>; crate::link::LINK_CHANNELS] = Default::default();
+        let mut known: [bool; crate::link::LINK_CHANNELS] = Default::default();
         for (&value, &count) in &seen {
             if count < SEEN_MIN {
                 continue;
             }
-            let all = values.accounts.get(&value).copied().unwrap_or(count);
+            let all = values.holders.get(value as usize).len() as u32;
             // One imaginary account on each side keeps a rare value from saying more
             // than its count can bear.
             let within = f64::from(count) / (inside + 1.0);
@@ -128,33 +180,39 @@ impl Signature {
             let say = (within / without).ln();
             if say > 0.0 {
                 present.insert(value, say.min(SAY_MAX));
-                covered[value.0 as usize].push(value);
+                known[values.values[value as usize].0 as usize] = true;
             }
         }
         // A channel speaks by absence too, as far as its values are what members have:
         // p(no value | member) against p(no value | other).
-        let mut absent = [0.0; crate::link::LINK_CHANNELS];
-        for (channel, known) in covered.iter().enumerate() {
-            let known: HashSet<u64> = known.iter().map(|v| v.1).collect();
-            if known.is_empty() {
-                continue;
+        let mut has = [0usize; crate::link::LINK_CHANNELS];
+        for &m in members {
+            let mut of_member = [false; crate::link::LINK_CHANNELS];
+            for value in values.of_account.get(m as usize) {
+                if present.contains_key(value) {
+                    of_member[values.values[*value as usize].0 as usize] = true;
+                }
             }
-            let has = |m: usize| {
-                values.of_account[m].iter().any(|v| v.0 as usize == channel && known.contains(&v.1))
-            };
-            let without_inside = members.iter().filter(|&&m| !has(m as usize)).count() as f64;
-            let say = ((without_inside + 1.0) / (inside + 2.0)).ln();
-            absent[channel] = say.max(-SAY_MAX / 2.0);
+            for (count, has) in has.iter_mut().zip(of_member) {
+                *count += usize::from(has);
+            }
+        }
+        let mut absent = [0.0; crate::link::LINK_CHANNELS];
+        for ((say, known), has) in absent.iter_mut().zip(known).zip(has) {
+            if known {
+                let without_inside = inside - has as f64;
+                *say = ((without_inside + 1.0) / (inside + 2.0)).ln().max(-SAY_MAX / 2.0);
+            }
         }
         Signature { present, absent, prior: (inside / (outside + 1.0)).ln() }
     }
 
     /// The log-odds that an account belongs, and how many channels speak for it.
-    fn odds(&self, values: &[(LinkChannel, u64)]) -> (f64, u32) {
+    fn odds(&self, values: &Values, account: u32) -> (f64, u32) {
         let mut best = [f64::MIN; crate::link::LINK_CHANNELS];
-        for value in values {
+        for value in values.of_account.get(account as usize) {
             if let Some(&say) = self.present.get(value) {
-                let channel = &mut best[value.0 as usize];
+                let channel = &mut best[values.values[*value as usize].0 as usize];
                 *channel = channel.max(say);
             }
         }
@@ -172,13 +230,20 @@ impl Signature {
     }
 
     /// Everybody who has it. An account that was not in the group needs two channels
-    /// that speak for it.
+    /// that speak for it. Linear in the accounts that share anything with the group.
     #[must_use]
     pub fn members(&self, values: &Values, frozen: &HashSet<u32>) -> Vec<Membership> {
+        let mut sharing: Vec<u32> = self
+            .present
+            .keys()
+            .flat_map(|&value| values.holders.get(value as usize))
+            .copied()
+            .collect();
+        sharing.sort_unstable();
+        sharing.dedup();
         let mut members = Vec::new();
-        for (account, of_account) in values.of_account.iter().enumerate() {
-            let account = account as u32;
-            let (odds, speaking) = self.odds(of_account);
+        for account in sharing {
+            let (odds, speaking) = self.odds(values, account);
             let known = frozen.contains(&account);
             if odds > 0.0 && (speaking >= 2 || (known && speaking >= 1)) {
                 members.push(Membership { account, membership: 1.0 / (1.0 + (-odds).exp()) });
@@ -235,21 +300,35 @@ pub struct HarvestSignature {
 }
 
 impl HarvestSignature {
-    /// Learns from the members' samples against everybody else's.
+    /// Learns, for each group, from its members' samples against everybody else's. One
+    /// pass over the population, whatever the number of groups.
     #[must_use]
-    pub fn learn(population: &Population, members: &[Membership]) -> Self {
-        let inside: HashSet<u32> = members.iter().map(|m| m.account).collect();
-        let mut ours = Tally::default();
-        for m in members {
-            ours.add(&population.members()[m.account as usize], None);
-        }
+    pub fn learn_all(population: &Population, groups: &[&[Membership]]) -> Vec<Self> {
+        let mut all = Tally::default();
+        let ours: Vec<Tally> = groups
+            .iter()
+            .map(|members| {
+                let mut ours = Tally::default();
+                for m in *members {
+                    ours.add(&population.members()[m.account as usize], None);
+                }
+                ours
+            })
+            .collect();
         // Of the others' values only those that members have too are of interest.
-        let mut others = Tally::default();
-        for (i, member) in population.members().iter().enumerate() {
-            if !inside.contains(&(i as u32)) {
-                others.add(member, Some(&ours));
-            }
+        let mut known = Tally::default();
+        for tally in &ours {
+            known.wording.extend(tally.wording.keys().map(|&k| (k, 0)));
+            known.systems.extend(tally.systems.keys().map(|&k| (k, 0.0)));
+            known.clients.extend(tally.clients.keys().map(|&k| (k, 0.0)));
         }
+        for member in population.members() {
+            all.add(member, Some(&known));
+        }
+        ours.iter().map(|ours| HarvestSignature::learn(ours, &all.without(ours))).collect()
+    }
+
+    fn learn(ours: &Tally, others: &Tally) -> Self {
         let ratio = |a: f64, a_all: f64, b: f64, b_all: f64| {
             (((a + 0.5) / (a_all + 1.0)) / ((b + 0.5) / (b_all + 1.0)))
                 .ln()
@@ -343,6 +422,31 @@ struct Tally {
 }
 
 impl Tally {
+    /// What is left of this tally, which holds all of `part`, without it; of values,
+    /// those that `part` has.
+    fn without(&self, part: &Tally) -> Tally {
+        let rest = |all: &HashMap<u64, f64>, part: &HashMap<u64, f64>| {
+            part.iter().map(|(&k, &n)| (k, all.get(&k).map_or(0.0, |all| all - n))).collect()
+        };
+        let mut capabilities = self.capabilities;
+        for (all, part) in capabilities.iter_mut().zip(part.capabilities) {
+            *all -= part;
+        }
+        Tally {
+            exchanges: self.exchanges - part.exchanges,
+            follow_ups: self.follow_ups - part.follow_ups,
+            sampled: self.sampled - part.sampled,
+            wording: part
+                .wording
+                .iter()
+                .map(|(k, &n)| (*k, self.wording.get(k).map_or(0, |all| all - n)))
+                .collect(),
+            systems: rest(&self.systems, &part.systems),
+            clients: rest(&self.clients, &part.clients),
+            capabilities,
+        }
+    }
+
     fn add(&mut self, member: &Member, known: Option<&Tally>) {
         for (_, epoch) in member.profile.epochs(0..EPOCHS) {
             self.exchanges += f64::from(epoch.exchanges);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use stillwatch_detect::calendar::EPOCHS;
 use stillwatch_detect::confirm::MEASURES;
 use stillwatch_detect::explain;
@@ -115,8 +115,9 @@ struct Sharing {
 
 impl Sharing {
     fn of(population: &Population, found: &Found) -> Self {
-        let wanted: HashSet<u32> =
+        let wanted: BTreeSet<u32> =
             found.findings.iter().flat_map(|f| f.members.iter().map(|m| m.account)).collect();
+        let wanted: Vec<u32> = wanted.into_iter().collect();
         Sharing { values: stillwatch_detect::signature::Values::of_some(population, &wanted) }
     }
 
@@ -125,7 +126,7 @@ impl Sharing {
     fn things(&self, members: &[Membership]) -> Vec<(LinkChannel, u64, Vec<u32>)> {
         let mut by_value: HashMap<(LinkChannel, u64), Vec<u32>> = HashMap::new();
         for m in members {
-            for &value in self.values.account(m.account) {
+            for value in self.values.account(m.account) {
                 by_value.entry(value).or_default().push(m.account);
             }
         }

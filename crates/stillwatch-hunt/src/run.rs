@@ -420,8 +420,14 @@ fn find_all(
         progress.at(stage, done as u64);
         !progress.is_stopped()
     };
+    let workers = rayon::ThreadPoolBuilder::new()
+        .num_threads(settings.threads.max(1))
+        .build()
+        .map_err(|e| HuntError::Io { path: "threads".into(), source: std::io::Error::other(e) })?;
     let found = tokio::task::block_in_place(|| {
-        find::find(population, &find::Settings { level: settings.level }, &mut hear)
+        workers.install(|| {
+            find::find(population, &find::Settings { level: settings.level }, &mut hear)
+        })
     });
     if let Some(last) = current {
         progress.end(last);

@@ -15,6 +15,8 @@ mod payment;
 mod pool;
 mod script;
 
+use hashbrown::{HashMap, HashSet};
+
 use crate::calendar::Calendar;
 use crate::population::{Member, Population};
 
@@ -134,6 +136,37 @@ pub struct Links {
     pub active: usize,
 }
 
+/// The accounts that take part in linking at the end of the epochs before `until`.
+fn active(population: &Population, until: usize) -> Vec<u32> {
+    (0..population.members().len() as u32)
+        .filter(|&i| population.members()[i as usize].profile.exchanges(0..until) >= EXCHANGES_MIN)
+        .collect()
+}
+
+/// Who has each of some values by the epochs before `until`, ascending.
+#[must_use]
+pub fn holders(
+    population: &Population,
+    until: usize,
+    wanted: &HashSet<u64>,
+) -> HashMap<u64, Vec<u32>> {
+    let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
+    for i in active(population, until) {
+        let member = &population.members()[i as usize];
+        for channel in LinkChannel::ALL {
+            channel.values(member, population.calendar(), until, &mut |value| {
+                if wanted.contains(&value) {
+                    let accounts = holders.entry(value).or_default();
+                    if accounts.last() != Some(&i) {
+                        accounts.push(i);
+                    }
+                }
+            });
+        }
+    }
+    holders
+}
+
 /// Buckets the accounts by what they share in the epochs before `freeze`.
 ///
 /// Bound: an account names at most about forty values, so the work is linear in the
@@ -141,9 +174,7 @@ pub struct Links {
 #[must_use]
 pub fn link(population: &Population, freeze: usize) -> Links {
     let calendar = population.calendar();
-    let active: Vec<u32> = (0..population.members().len() as u32)
-        .filter(|&i| population.members()[i as usize].profile.exchanges(0..freeze) >= EXCHANGES_MIN)
-        .collect();
+    let active = active(population, freeze);
     let most = ((active.len() as f64 * SHARE_MAX) as usize).max(GROUP_MIN);
     let mut buckets = Vec::new();
     for channel in LinkChannel::ALL {
