@@ -61,9 +61,15 @@ pub fn statement(measure: usize, value: f64, scale: &Scale, accounts: usize) -> 
             points(value),
             points(m)
         )
-    } else if measure == M::Sameness as usize {
+    } else if measure == M::Own as usize {
         format!(
-            "The subjects of one account differ from the whole group's by {} (beyond chance); in ordinary groups it is {}.",
+            "{} of what an account asks is in a wording that recurs with it and that no other account of the group uses; in ordinary groups it is {}.",
+            percent(value),
+            percent(m)
+        )
+    } else if measure == M::Successors as usize {
+        format!(
+            "Of the accounts that were opened in the time, {} more than chance gives came within two days after another account of the group was closed; in ordinary groups it is {} more.",
             percent(value),
             percent(m)
         )
@@ -142,10 +148,13 @@ pub fn ruled_out(channel: ConfirmChannel) -> &'static str {
             "Batch jobs and evaluations do not go on from answers either; this only says that no people are talking here, and never stands alone."
         }
         ConfirmChannel::Coverage => {
-            "Evaluation suites cover subjects alike, but all ask the same questions; tenants of one narrow app are among the groups it was compared with."
+            "Evaluation suites cover subjects alike, but all ask the same questions; apps, automations and pipelines each have a template of their own."
         }
         ConfirmChannel::Pivot => {
             "Evaluation teams and agents whose default model moves do so as well; everybody's own move to the new model is taken off."
+        }
+        ConfirmChannel::Succession => {
+            "Growth after marketing brings births too; here they keep to the closures, and the time that lies close after closures is taken off."
         }
         ConfirmChannel::Demand => {
             "Power users ask for it too; a whole group that shares other things as well is compared with groups linked the same way."
@@ -171,9 +180,12 @@ pub fn cost_to_avoid(channel: ConfirmChannel) -> &'static str {
             "Feign conversations: a follow-up for each question, paid for and thrown away."
         }
         ConfirmChannel::Coverage => {
-            "Give each account a subject of its own: a plan for each, and new accounts when one is lost."
+            "Give each account a template and a subject of its own: a plan for each, and new ones when an account is lost."
         }
         ConfirmChannel::Pivot => "Wait days for a better model.",
+        ConfirmChannel::Succession => {
+            "Keep accounts in reserve, each paid for and used from time to time, or stand still after a closure."
+        }
         ConfirmChannel::Demand => {
             "Do without the reasoning, probabilities or grades that the harvest is for."
         }

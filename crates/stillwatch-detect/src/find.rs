@@ -1,6 +1,7 @@
 //! Find: all stages from profiles to judged campaigns, at every freezing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use rayon::prelude::*;
@@ -11,7 +12,7 @@ use crate::confirm::{
     self, ACTIVE_MIN, Crowd, Features, M, MEASURE_COUNT, View, Window, active_members,
 };
 use crate::gather::{Candidate, gather};
-use crate::judge::{self, Promise, Scale, Scored, Subject};
+use crate::judge::{self, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
 use crate::signature::{HarvestSignature, Membership, Values, extend};
@@ -36,8 +37,12 @@ pub enum Step {
 pub struct Group {
     pub candidate: Candidate,
     pub freeze: usize,
+    /// Who shares what was frozen, by the end of the period.
+    pub sharers: Vec<u32>,
     /// The score at the last look.
     pub score: f64,
+    /// What it is made of; `None` with too few members after the freezing.
+    pub scored: Option<Scored>,
     /// Members active after the freezing.
     pub active: usize,
     /// Belongs to one customer: a reference, never accused of hiding.
@@ -102,6 +107,8 @@ struct Looked {
     look: usize,
     subject: Subject,
     scored: Scored,
+    /// What it was held against.
+    scales: Arc<Scales>,
 }
 
 /// Finds the campaigns of a population. `progress` is told how far a step is and may
@@ -134,13 +141,13 @@ pub fn find(
         return None;
     }
 
-    let mut scales_of: BTreeMap<Window, judge::Scales> = BTreeMap::new();
+    let mut measured = 0;
     let mut behaviours: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
     let windows = Window::all().count();
     for look in 2..=EPOCHS {
         extend_sharers(population, &mut courses, look);
         for freeze in 1..look {
-            if !progress(Step::Confirm, scales_of.len(), windows) {
+            if !progress(Step::Confirm, measured, windows) {
                 return None;
             }
             let window = Window { freeze, look };
@@ -169,8 +176,13 @@ pub fn find(
                 .map(|(&i, mass)| {
                     let course = &courses[i];
                     let active = active_members(population, &features, &course.sharers);
-                    let view =
-                        View { population, crowd: &crowd, features: &features, members: &active };
+                    let view = View {
+                        population,
+                        crowd: &crowd,
+                        features: &features,
+                        all: &course.sharers,
+                        members: &active,
+                    };
                     Subject {
                         stratum: course.candidate.stratum(),
                         mass,
@@ -180,20 +192,24 @@ pub fn find(
                     }
                 })
                 .collect();
-            let scales = judge::scales(&subjects);
-            for (&i, subject) in of_freeze.iter().zip(subjects) {
+            let groups: Vec<&[u32]> =
+                of_freeze.iter().map(|&i| courses[i].sharers.as_slice()).collect();
+            let scales = Arc::new(Scales::of(&subjects));
+            let own = own_scales(&subjects, &groups, accounts);
+            for ((&i, subject), own) in of_freeze.iter().zip(subjects).zip(own) {
                 if subject.active >= ACTIVE_MIN {
+                    let scales = own.map_or_else(|| Arc::clone(&scales), Arc::new);
                     let scored = judge::score(&subject, &scales);
-                    courses[i].looks.push(Looked { look, subject, scored });
+                    courses[i].looks.push(Looked { look, subject, scored, scales });
                 }
             }
-            scales_of.insert(window, scales);
+            measured += 1;
         }
     }
     if !progress(Step::Confirm, windows, windows) {
         return None;
     }
-    report(population, settings, &courses, &scales_of, &behaviours, progress)
+    report(population, settings, &courses, &behaviours, progress)
 }
 
 /// What was frozen is what accounts share, not a list of them: whoever takes it up
@@ -219,6 +235,58 @@ fn extend_sharers(population: &Population, courses: &mut [Course], look: usize) 
         course.sharers.sort_unstable();
         course.sharers.dedup();
     });
+}
+
+/// A group whose own accounts hold this part of its stratum's mass is held against the
+/// rest of it.
+const OWN_MASS: f64 = 0.1;
+
+/// Scales of their own for groups whose accounts make up much of their stratum. A proxy
+/// network puts its campaign into hundreds of network buckets; seen from there, a
+/// campaign would be the ordinary.
+fn own_scales(subjects: &[Subject], groups: &[&[u32]], accounts: usize) -> Vec<Option<Scales>> {
+    let mut groups_of: Vec<Vec<u32>> = vec![Vec::new(); accounts];
+    for (g, members) in groups.iter().enumerate() {
+        for &m in *members {
+            groups_of[m as usize].push(g as u32);
+        }
+    }
+    let mut masses: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for subject in subjects {
+        *masses.entry(subject.stratum).or_default() += subject.mass;
+    }
+    groups
+        .par_iter()
+        .enumerate()
+        .map(|(g, members)| {
+            let stratum = subjects[g].stratum;
+            if members.len() < ACCUSED_MIN || subjects[g].active < ACTIVE_MIN {
+                return None;
+            }
+            let mut shared: HashMap<u32, usize> = HashMap::new();
+            for &m in *members {
+                for &other in &groups_of[m as usize] {
+                    *shared.entry(other).or_default() += 1;
+                }
+            }
+            let is_own = |other: usize| {
+                shared.get(&(other as u32)).is_some_and(|&n| 2 * n >= groups[other].len())
+            };
+            let mut own: Vec<usize> = shared.keys().map(|&other| other as usize).collect();
+            own.retain(|&other| is_own(other) && subjects[other].stratum == stratum);
+            own.sort_unstable();
+            let mass: f64 = own.iter().map(|&other| subjects[other].mass).sum();
+            (mass >= OWN_MASS * masses[stratum]).then(|| {
+                let rest: Vec<Subject> = subjects
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| !is_own(*other))
+                    .map(|(_, subject)| subject.clone())
+                    .collect();
+                Scales::of(&rest)
+            })
+        })
+        .collect()
 }
 
 /// How an account behaves, in one number that grows with suspicion; not a number
@@ -268,19 +336,20 @@ pub const ACCUSED_MIN: usize = 20;
 /// A reported group with more than this part of its members in graver findings is not
 /// another campaign.
 const ONE_CAMPAIGN: f64 = 0.5;
+/// A reported group that holds this part of a graver finding's members widens it.
+const HELD: f64 = 0.8;
 
 fn report(
     population: &Population,
     settings: &Settings,
     courses: &[Course],
-    scales_of: &BTreeMap<Window, judge::Scales>,
     behaviours: &BTreeMap<usize, Vec<f32>>,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
     // Every candidate beside the other groups of its stratum at the same freezing.
     let mut strata: BTreeMap<(&str, usize, usize), (usize, f64)> = BTreeMap::new();
     for course in courses {
-        for Looked { look, subject, scored } in &course.looks {
+        for Looked { look, subject, scored, .. } in &course.looks {
             let all = strata.entry((subject.stratum, course.freeze, *look)).or_default();
             all.0 += 1;
             all.1 += judge::weight(scored.score);
@@ -293,7 +362,7 @@ fn report(
             looks: course
                 .looks
                 .iter()
-                .map(|Looked { look, subject, scored }| {
+                .map(|Looked { look, subject, scored, .. }| {
                     let all = strata[&(subject.stratum, course.freeze, *look)];
                     judge::Look {
                         look: *look,
@@ -326,6 +395,8 @@ fn report(
         .map(|(i, course)| Group {
             candidate: course.candidate.clone(),
             freeze: course.freeze,
+            sharers: course.sharers.clone(),
+            scored: course.looks.last().map(|l| l.scored.clone()),
             score: if course.looks.is_empty() { 0.0 } else { final_score(i) },
             active: course.looks.last().map_or(0, |l| l.subject.active),
             is_known_customers: course.is_known_customers,
@@ -342,10 +413,17 @@ fn report(
         is_open: bool,
     }
     let mut drafts: Vec<Draft> = Vec::new();
-    for (at, &i) in reported.iter().enumerate() {
-        if !progress(Step::Judge, at, reported.len()) {
+    // Groups that are several things come last: the parts are found by groups of their
+    // own, and what these leave over is reported as it is.
+    let mut several: Vec<usize> = Vec::new();
+    let mut at = 0;
+    while at < reported.len() + several.len() {
+        if !progress(Step::Judge, at.min(reported.len()), reported.len()) {
             return None;
         }
+        let is_again = at >= reported.len();
+        let i = if is_again { several[at - reported.len()] } else { reported[at] };
+        at += 1;
         let course = &courses[i];
         // One customer's accounts hide nothing; of those only the verified are told of.
         // And balanced volumes at all hours are what any large service has: an open
@@ -390,13 +468,34 @@ fn report(
                 .map(|&account| Membership { account, membership: 1.0 })
                 .collect()
         } else {
-            extend(&values, &course.sharers).0
+            let (members, signature) = extend(&values, &course.sharers);
+            if !is_again && signature.is_several(&values, &members) {
+                several.push(i);
+                continue;
+            }
+            members
         };
         let unclaimed: Vec<Membership> = members
             .iter()
             .filter(|m| drafts.iter().all(|d| !d.accounts.contains(&m.account)))
             .copied()
             .collect();
+        // One that holds a graver finding nearly whole is that finding seen wider, such as
+        // by what an account and its successors share.
+        let is_inside = |d: &&mut Draft| {
+            let inside = members.iter().filter(|m| d.accounts.contains(&m.account)).count();
+            inside as f64 >= HELD * d.accounts.len() as f64
+        };
+        let mut held: Vec<&mut Draft> = drafts.iter_mut().filter(is_inside).collect();
+        if let [draft] = held.as_mut_slice()
+            && !course.is_known_customers
+        {
+            draft.accounts.extend(unclaimed.iter().map(|m| m.account));
+            draft.members.extend(unclaimed);
+            draft.members.sort_unstable_by_key(|m| m.account);
+            draft.groups.push(i);
+            continue;
+        }
         if !is_another(unclaimed.len(), members.len()) {
             let accounts: Vec<u32> = members.iter().map(|m| m.account).collect();
             attach(&mut drafts, &accounts);
@@ -419,8 +518,7 @@ fn report(
         let place = findings.len();
         let lead = draft.groups[0];
         let course = &courses[lead];
-        let Some(Looked { look, subject, scored }) = course.looks.last() else { continue };
-        let scales = &scales_of[&Window { freeze: course.freeze, look: *look }];
+        let Some(Looked { look, subject, scored, scales }) = course.looks.last() else { continue };
         let references: Vec<&Course> = courses
             .iter()
             .enumerate()
@@ -433,8 +531,8 @@ fn report(
             .collect();
         let mut spoken: Vec<Spoken> = (0..MEASURE_COUNT)
             .filter_map(|m| {
-                let (value, deviation) = (subject.measured[m]?, scored.deviations[m]?);
-                let scale = judge::scale(scales, subject.stratum, m)?;
+                let (value, deviation) = (subject.measured[m]?.value, scored.deviations[m]?);
+                let scale = scales.get(subject.stratum, m)?;
                 (deviation >= judge::STRONG && m != M::Together as usize && m != M::Clock as usize)
                     .then(|| Spoken {
                         measure: m,
@@ -445,13 +543,14 @@ fn report(
                             .iter()
                             .filter_map(|r| {
                                 r.looks.iter().find(|l| l.look == *look)?.subject.measured[m]
+                                    .map(|e| e.value)
                             })
                             .collect(),
                     })
             })
             .collect();
         spoken.sort_by(|a, b| b.deviation.total_cmp(&a.deviation).then(a.measure.cmp(&b.measure)));
-        let at = |m: M| subject.measured[m as usize].unwrap_or(0.0);
+        let at = |m: M| subject.measured[m as usize].map_or(0.0, |e| e.value);
         let kind = if draft.is_open {
             CampaignKind::OpenHarvest
         } else if at(M::Probabilities) > 0.5 {

@@ -90,7 +90,12 @@ pub fn gather(links: &Links, accounts: usize) -> Vec<Candidate> {
             let other = buckets[b as usize].members.len();
             if overlap >= SAME && size as f64 >= SAME * other as f64 {
                 same.union(a as u32, b);
-            } else if overlap >= BELONGS && overlap * links.active as f64 / other as f64 >= LIFT {
+            } else if overlap >= BELONGS
+                // Habits are made of what others share already.
+                && bucket.channel != LinkChannel::Habit
+                && buckets[b as usize].channel != LinkChannel::Habit
+                && overlap * links.active as f64 / other as f64 >= LIFT
+            {
                 belongs.push((a as u32, b));
             }
         }
@@ -130,8 +135,15 @@ fn candidate(links: &Links, parts: &[u32], is_joined: bool) -> Candidate {
     let mut members = Vec::new();
     let mut channels = Vec::new();
     let mut values = Vec::new();
+    // One set of accounts found in several ways stands by any of them: a habit, which
+    // would spend what the group can be confirmed by, is left out.
+    let of = |b: u32| &links.buckets[b as usize];
+    let is_more_than_habit = parts.iter().any(|&b| of(b).channel != LinkChannel::Habit);
     for &b in parts {
-        let bucket = &links.buckets[b as usize];
+        let bucket = of(b);
+        if is_more_than_habit && bucket.channel == LinkChannel::Habit {
+            continue;
+        }
         members.extend_from_slice(&bucket.members);
         channels.push(bucket.channel);
         values.push((bucket.channel, bucket.value, bucket.members.len() as u32));

@@ -9,21 +9,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::confirm::{ConfirmChannel, M, MEASURE_COUNT, MEASURES, Measured};
+use crate::confirm::{ConfirmChannel, Estimate, M, MEASURE_COUNT, MEASURES, Measured};
 use crate::link::LinkChannel;
 
-/// Members' variance within a group, as a multiple of the variance between groups:
-/// chosen so that a group of 16 counts for 0.7 of a very large one.
-const WITHIN: f64 = 16.0;
-
 /// How many confirm channels there are.
-pub const CONFIRM_CHANNELS: usize = 8;
+pub const CONFIRM_CHANNELS: usize = 9;
 
-/// One measure's deviation is cut here: beyond it a value is just «not ordinary», and
-/// no single measure may decide alone.
-pub const DEVIATION_MAX: f64 = 5.0;
-/// What speaks for a group counts too, up to here.
-pub const DEVIATION_MIN: f64 = -2.0;
+/// Deviations are cut here, on either side.
+pub const DEVIATION_MAX: f64 = 8.0;
+/// From here on the innocent side a measure explains a group; see [`EXPLAINS`].
+const EXPLAINED: f64 = -2.0;
 
 /// One group in one window.
 #[derive(Clone, Debug)]
@@ -45,9 +40,9 @@ pub struct Scored {
     /// Robust deviations by measure; `None` where there was no value or the channel is
     /// spent.
     pub deviations: [Option<f64>; MEASURE_COUNT],
-    /// By confirm channel.
+    /// By confirm channel, the mean of its measures' deviations.
     pub channels: [Option<f64>; CONFIRM_CHANNELS],
-    /// The confirmation score S: the channels' sum.
+    /// The confirmation score S: the channels' [`evidence`], added up, in nats.
     pub score: f64,
     /// A measure shows an innocent explanation at work; see [`EXPLAINS`].
     pub is_explained: bool,
@@ -58,6 +53,10 @@ pub struct Scored {
 /// clock, classes, hackathons and evaluation days come in bursts. An attacker who
 /// imitates them pays for the same answers again and again, or leaves accounts idle.
 pub const EXPLAINS: [M; 3] = [M::Repeats, M::Clock, M::Drift];
+/// Measures, shares of what members do, that explain a group when they are most of it,
+/// however ordinary that is among groups of its kind: automations keep to the clock, and
+/// apps, pipelines and monitors have a template each.
+pub const EXPLAINS_MOST: [M; 2] = [M::Clock, M::Own];
 
 /// The median and spread of the groups of a stratum, by measure.
 #[derive(Clone, Copy, Debug)]
@@ -67,21 +66,53 @@ pub struct Scale {
     pub groups: usize,
 }
 
-/// Scales of all strata.
-pub type Scales = BTreeMap<(&'static str, usize), Scale>;
+/// Scales of all strata in one window.
+#[derive(Clone, Debug, Default)]
+pub struct Scales {
+    /// From the groups that nothing explains: where half of those who share a network are
+    /// automations that keep to the clock, a group that does not is held against the
+    /// other half.
+    unexplained: ByStratum,
+    /// From all groups, where the others are too few.
+    all: ByStratum,
+}
+
+type ByStratum = BTreeMap<(&'static str, usize), Scale>;
 
 /// With fewer groups a stratum's median means little, and all groups serve.
 const GROUPS_MIN: usize = 12;
 /// The stratum that stands for all groups together.
 const ALL: &str = "all";
 
-/// Works out the scales from all groups of a window.
-#[must_use]
-pub fn scales(subjects: &[Subject]) -> Scales {
+impl Scales {
+    /// Works out the scales from all groups of a window.
+    #[must_use]
+    pub fn of(subjects: &[Subject]) -> Self {
+        let all = by_stratum(subjects.iter());
+        let first = Scales { unexplained: ByStratum::new(), all };
+        let unexplained = by_stratum(subjects.iter().filter(|s| !score(s, &first).is_explained));
+        Scales { unexplained, ..first }
+    }
+
+    /// The scale that a measure of a stratum's groups is held against.
+    #[must_use]
+    pub fn get(&self, stratum: &'static str, measure: usize) -> Option<Scale> {
+        let enough = |scales: &ByStratum, stratum| {
+            scales.get(&(stratum, measure)).filter(|s: &&Scale| s.groups >= GROUPS_MIN).copied()
+        };
+        enough(&self.unexplained, stratum)
+            .or_else(|| enough(&self.all, stratum))
+            .or_else(|| enough(&self.unexplained, ALL))
+            .or_else(|| self.all.get(&(ALL, measure)).copied())
+    }
+}
+
+/// Works out the scales from groups of a window.
+fn by_stratum<'a>(subjects: impl Iterator<Item = &'a Subject>) -> ByStratum {
     let mut values: BTreeMap<(&'static str, usize), Vec<(f64, f64)>> = BTreeMap::new();
     for subject in subjects {
         for (m, value) in subject.measured.iter().enumerate() {
-            if let Some(value) = value {
+            if let Some(Estimate { value, .. }) = value {
                 values.entry((subject.stratum, m)).or_default().push((*value, subject.mass));
                 values.entry((ALL, m)).or_default().push((*value, subject.mass));
             }
@@ -116,14 +147,20 @@ fn median(values: &mut [(f64, f64)]) -> f64 {
     0.0
 }
 
-/// The scale that a stratum's groups are held against.
+/// What a channel's deviation d says, in nats: the log of its likelihood ratio between
+/// a campaign and an innocent group.
+///
+/// Innocent groups' deviations follow Student's t with three degrees of freedom: there
+/// are odd innocents, and a robust spread does not see them. An attacker avoids any one
+/// habit with probability one half, and then looks like the innocents; otherwise the
+/// deviation is anything up to [`DEVIATION_MAX`]. So what an attacker avoids costs a
+/// group at most ln 2, and no single channel says more than 4.3.
 #[must_use]
-pub fn scale(scales: &Scales, stratum: &'static str, measure: usize) -> Option<Scale> {
-    scales
-        .get(&(stratum, measure))
-        .filter(|s| s.groups >= GROUPS_MIN)
-        .or_else(|| scales.get(&(ALL, measure)))
-        .copied()
+pub fn evidence(deviation: f64) -> f64 {
+    let d = deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX);
+    let innocent = 0.367_552_596_947_861 / (1.0 + d * d / 3.0).powi(2);
+    let shown = if d > 0.0 { 1.0 / DEVIATION_MAX } else { 0.0 };
+    (0.5 + 0.5 * shown / innocent).ln()
 }
 
 /// Scores one group.
@@ -131,70 +168,71 @@ pub fn scale(scales: &Scales, stratum: &'static str, measure: usize) -> Option<S
 pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     let mut scored = Scored::default();
     for (m, measure) in MEASURES.iter().enumerate() {
-        let Some(value) = subject.measured[m] else { continue };
-        let Some(scale) = scale(scales, subject.stratum, m) else { continue };
+        let Some(Estimate { value, error }) = subject.measured[m] else { continue };
+        scored.is_explained |= EXPLAINS_MOST.iter().any(|&e| e as usize == m) && value > 0.5;
+        let Some(scale) = scales.get(subject.stratum, m) else { continue };
         let side = if measure.high { 1.0 } else { -1.0 };
-        let deviation = side * (value - scale.median) / scale.spread;
+        let beyond = side * (value - scale.median);
         scored.is_explained |=
-            EXPLAINS.iter().any(|&e| e as usize == m) && deviation <= DEVIATION_MIN;
+            EXPLAINS.iter().any(|&e| e as usize == m) && beyond <= EXPLAINED * scale.spread;
         if subject.links.iter().any(|&link| measure.channel.is_spent_by(link)) {
             continue;
         }
-        scored.deviations[m] = Some(deviation.clamp(DEVIATION_MIN, DEVIATION_MAX));
+        let deviation = beyond / scale.spread.hypot(error);
+        scored.deviations[m] = Some(deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX));
     }
     for (c, channel) in scored.channels.iter_mut().enumerate() {
-        let of_channel: Vec<f64> = MEASURES
-            .iter()
-            .zip(&scored.deviations)
-            .filter(|(measure, _)| measure.channel as usize == c)
-            .filter_map(|(_, deviation)| *deviation)
-            .collect();
-        if of_channel.is_empty() {
-            continue;
+        let mut weights = 0.0;
+        let mut sum = 0.0;
+        let mut most = 0.0f64;
+        for (measure, deviation) in MEASURES.iter().zip(&scored.deviations) {
+            if let Some(deviation) = deviation.filter(|_| measure.channel as usize == c) {
+                weights += measure.weight;
+                sum += measure.weight * deviation;
+                most = most.max(deviation);
+            }
         }
         // Any one demand makes a demand, and power users make demands too; the other
         // channels' measures are views of one thing.
-        let deviation = if c == ConfirmChannel::Demand as usize {
-            of_channel.iter().copied().fold(0.0, f64::max) / 2.0
-        } else {
-            of_channel.iter().sum::<f64>() / of_channel.len() as f64
-        };
-        *channel = Some(deviation * certainty(subject.active));
+        if weights > 0.0 {
+            let is_demand = c == ConfirmChannel::Demand as usize;
+            *channel = Some(if is_demand { most / 2.0 } else { sum / weights });
+        }
     }
     // Classes, hackathons and evaluation days come in bursts: members coincide more than
     // twice as often as their rhythms explain, each with a volume of its own. A load
     // balancer that works in bursts still hands out even shares.
-    let bursts = subject.measured[M::Together as usize].is_some_and(|t| t > BURSTS);
+    let bursts = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS);
     let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
     scored.is_explained |= bursts && !balanced;
-    // Acting together is what classes, offices and timetables do. It is told of, but
-    // what it adds to a score is nothing.
-    scored.score = scored
-        .channels
+    scored.score = speaking(&scored.channels).map(evidence).sum();
+    scored
+}
+
+/// Channels that clear or explain groups and accuse none: acting together is what
+/// classes, offices and timetables do, asking nothing twice is what strangers do, to work
+/// at night and not to go on from an answer is what every machine does. On worlds of real
+/// prompts the strongest innocents were automations and pipelines that work at night, and
+/// half of the campaigns keep office hours.
+const CLEARING: [ConfirmChannel; 4] = [
+    ConfirmChannel::Timing,
+    ConfirmChannel::Sharding,
+    ConfirmChannel::Rhythm,
+    ConfirmChannel::Independence,
+];
+
+/// The deviations of the channels that may speak for a campaign.
+fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = f64> + '_ {
+    channels
         .iter()
         .enumerate()
-        .filter(|(c, _)| *c != ConfirmChannel::Timing as usize)
+        .filter(|(c, _)| CLEARING.iter().all(|&clearing| clearing as usize != *c))
         .filter_map(|(_, deviation)| *deviation)
-        .sum();
-    scored
 }
 
 /// Excess of coincidences, as a part of those expected, from which a group comes in
 /// bursts: twice as many as expected.
 const BURSTS: f64 = 1.0;
-
-/// A group's value strays from its kind's the more the fewer members it comes from:
-/// with between-group variance 1 and a within-group variance of [`WITHIN`], the part of
-/// a deviation that is the group's own has standard deviation √(n / (n + WITHIN)).
-fn certainty(active: usize) -> f64 {
-    (active as f64 / (active as f64 + WITHIN)).sqrt()
-}
-
-/// A measure's place, for callers that read one.
-#[must_use]
-pub const fn at(measure: M) -> usize {
-    measure as usize
-}
 
 /// A channel that stands this far out speaks for a campaign.
 pub const STRONG: f64 = 2.0;
@@ -249,44 +287,30 @@ pub struct Verdict {
     pub first_look: Option<usize>,
 }
 
-/// The f of the e-value: grows with the score and is bounded, so that a reference that
-/// is itself guilty makes the test more cautious but can't blind it.
+/// The f of the e-value: the score is a log-likelihood ratio, this is the ratio, bounded
+/// so that a reference that is itself guilty makes the test more cautious but can't blind
+/// it.
 #[must_use]
 pub fn weight(score: f64) -> f64 {
-    score.clamp(0.0, WEIGHT_SCORE_MAX).exp()
+    score.min(WEIGHT_SCORE_MAX).exp()
 }
 
 const WEIGHT_SCORE_MAX: f64 = 12.0;
-/// Channels without which nothing is reported, whatever the sum: one can be an accident
-/// of one kind of customer, two that did not link the group are hard to have by chance.
-const STRONG_CHANNELS_MIN: usize = 2;
-/// The score from which a group is no ordinary one. Five channels of unit variance that
-/// know nothing of each other add up to a standard deviation of 2.2; this is 2.7 of them,
-/// and nearly all that exceeds it by accident lacks independence or is explained.
-pub const SCORE_MIN: f64 = 6.0;
-
+/// The score from which a group that nothing explains is no ordinary one: five times as
+/// likely from a campaign as from innocents.
+pub const SCORE_MIN: f64 = 1.61;
 /// Independence without which nothing is a harvest; it clears people and never accuses.
-const INDEPENDENT: f64 = 1.0;
+const INDEPENDENT: f64 = 1.5;
 
 /// Whether a look's channels agree that this is no ordinary group and nothing explains
 /// it.
 #[must_use]
 pub fn is_suspicious(scored: &Scored) -> bool {
-    let strong = scored
-        .channels
-        .iter()
-        .enumerate()
-        .filter(|(c, _)| *c != ConfirmChannel::Timing as usize)
-        .filter(|(_, deviation)| deviation.is_some_and(|d| d >= STRONG))
-        .count();
     // Whoever goes on from answers is talking to the model, whatever else is odd: agents
     // whose default model moves, resellers with even volumes.
     let independent =
         scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT);
-    strong >= STRONG_CHANNELS_MIN
-        && scored.score >= SCORE_MIN
-        && independent
-        && !scored.is_explained
+    scored.score >= SCORE_MIN && independent && !scored.is_explained
 }
 
 /// Judges all candidates of a period.
@@ -338,4 +362,136 @@ pub fn judge(trials: &[Trial], level: f64) -> Vec<Verdict> {
             Verdict { is_reported: suspicious, promise, first_look }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confirm::Measured;
+
+    fn group(measures: &[(M, f64)]) -> Subject {
+        let mut measured: Measured = [None; MEASURE_COUNT];
+        for &(m, value) in measures {
+            measured[m as usize] = Some(Estimate { value, error: 0.01 });
+        }
+        Subject {
+            stratum: "client",
+            mass: 1.0,
+            active: 60,
+            links: vec![LinkChannel::Client],
+            measured,
+        }
+    }
+
+    /// Twenty groups of people, none like the other.
+    fn crowd() -> Vec<Subject> {
+        (0..20)
+            .map(|i| {
+                let stray = f64::from(i % 5) / 10.0;
+                group(&[
+                    (M::Spread, 1.4 + stray),
+                    (M::Drift, 0.8 + stray),
+                    (M::FollowUps, 0.5 + stray / 2.0),
+                    (M::Clock, 0.05),
+                    (M::Moved, stray / 10.0),
+                ])
+            })
+            .collect()
+    }
+
+    const HARVEST: [(M, f64); 5] = [
+        (M::Spread, 0.1),
+        (M::Drift, 0.1),
+        (M::FollowUps, 0.0),
+        (M::Clock, 0.05),
+        (M::Moved, 0.02),
+    ];
+
+    fn scored(of: &[(M, f64)]) -> Scored {
+        let mut all = crowd();
+        all.push(group(of));
+        score(all.last().unwrap(), &Scales::of(&all))
+    }
+
+    #[test]
+    fn evidence_grows_and_absence_costs_little() {
+        let d: Vec<f64> = (-10..=10).map(|d| evidence(f64::from(d))).collect();
+        assert!(d.windows(2).all(|w| w[0] <= w[1] + 1e-12 || w[1] < 0.0), "{d:?}");
+        assert!(evidence(-100.0) >= -core::f64::consts::LN_2 - 1e-12);
+        assert!(evidence(0.0) < 0.0 && evidence(3.0) > 1.0);
+        assert_eq!(evidence(100.0), evidence(DEVIATION_MAX));
+    }
+
+    #[test]
+    fn even_volumes_without_conversations_are_suspicious() {
+        assert!(is_suspicious(&scored(&HARVEST)));
+        for subject in crowd() {
+            let all = crowd();
+            assert!(!is_suspicious(&score(&subject, &Scales::of(&all))));
+        }
+    }
+
+    #[test]
+    fn who_goes_on_from_answers_is_no_harvest() {
+        let mut people = HARVEST;
+        people[2] = (M::FollowUps, 0.6);
+        assert!(!is_suspicious(&scored(&people)));
+    }
+
+    #[test]
+    fn what_explains_a_group_clears_it() {
+        for explanation in [(M::Clock, 0.9), (M::Own, 0.9)] {
+            let mut automations = HARVEST.to_vec();
+            automations.push(explanation);
+            let scored = scored(&automations);
+            assert!(scored.is_explained && !is_suspicious(&scored), "{explanation:?}");
+        }
+    }
+
+    #[test]
+    fn what_linked_a_group_does_not_confirm_it() {
+        let mut subject = group(&HARVEST);
+        subject.links = vec![LinkChannel::Habit];
+        let mut all = crowd();
+        all.push(subject.clone());
+        let scored = score(&subject, &Scales::of(&all));
+        assert_eq!(scored.channels[ConfirmChannel::Balance as usize], None);
+        assert!(!is_suspicious(&scored));
+    }
+
+    #[test]
+    fn a_few_members_say_less() {
+        let mut few = group(&HARVEST);
+        for estimate in few.measured.iter_mut().flatten() {
+            estimate.error = 1.0;
+        }
+        let mut all = crowd();
+        all.push(group(&HARVEST));
+        let scales = Scales::of(&all);
+        assert!(score(&few, &scales).score < score(all.last().unwrap(), &scales).score);
+    }
+
+    #[test]
+    fn the_promise_needs_references() {
+        let trial = |score: f64, references: usize, others: f64| Trial {
+            is_accusable: true,
+            looks: vec![Look {
+                look: 4,
+                scored: Scored { score, ..Scored::default() },
+                references,
+                others,
+            }],
+        };
+        // 20 trials at 0.05 need an e-value of 400 for one, which 99 references can't
+        // give and 999 can.
+        for (references, is_kept) in [(99, false), (999, true)] {
+            let mut trials: Vec<Trial> =
+                (0..19).map(|_| trial(-2.0, references, references as f64 * 0.1)).collect();
+            trials.push(trial(12.0, references, references as f64 * 0.1));
+            let verdicts = judge(&trials, 0.05);
+            let kept = matches!(verdicts[19].promise, Promise::Kept { .. });
+            assert_eq!(kept, is_kept, "{references}: {:?}", verdicts[19]);
+            assert_eq!(verdicts[0].promise, Promise::TooFewReferences);
+        }
+    }
 }

@@ -166,6 +166,19 @@ pub struct Sampled {
     pub capability: u8,
 }
 
+impl Sampled {
+    /// How the exchange is worded: its opening and closing words and its shingle bands,
+    /// as far as it has them.
+    pub fn wordings(&self) -> impl Iterator<Item = u64> + use<> {
+        let bands = self.bands.into_iter().enumerate().map(|(i, band)| (16 + i as u64, band));
+        [(8u64, self.opening), (9, self.closing)]
+            .into_iter()
+            .chain(bands)
+            .filter(|(_, value)| *value != 0)
+            .map(|(kind, value)| kind << 32 | u64::from(value))
+    }
+}
+
 /// What an account did in one epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Epoch {

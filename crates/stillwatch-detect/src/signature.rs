@@ -8,6 +8,7 @@
 //! channel only the one that says most counts.
 
 use hashbrown::{HashMap, HashSet};
+use petgraph::unionfind::UnionFind;
 
 use crate::calendar::EPOCHS;
 use crate::link::LinkChannel;
@@ -250,6 +251,79 @@ impl Signature {
             }
         }
         members
+    }
+}
+
+/// Members that are looked at to see whether a group falls apart, evenly picked.
+const COMMUNITY_PROBES: usize = 512;
+/// Likeness of two accounts' neighbours from which they belong together; SCAN's usual ε
+/// lies between 0.5 and 0.8, a campaign's many proxies leave its neighbours sparser.
+const COMMUNITY_SIMILARITY: f64 = 0.3;
+/// A community with less than this part of the members is its strays.
+const COMMUNITY_MIN: f64 = 0.1;
+
+impl Signature {
+    /// Whether the members fall into several groups that have one thing in common: two
+    /// campaigns that use one template, or a campaign and a class that signed up on one
+    /// day. Two accounts are neighbours if they share rare values of two channels (habits,
+    /// which are made of the rest, don't count), and belong together if they also have
+    /// their neighbours in common (SCAN: Xu, Yuruk, Feng, Schweiger 2007).
+    #[must_use]
+    pub fn is_several(&self, values: &Values, members: &[Membership]) -> bool {
+        let probes = members.len().min(COMMUNITY_PROBES);
+        let kept: Vec<Vec<u32>> = (0..probes)
+            .map(|probe| {
+                let account = members[probe * members.len() / probes].account;
+                let says = |value: &&u32| {
+                    self.present.get(*value).is_some_and(|&say| say >= 1.0)
+                        && values.values[**value as usize].0 != LinkChannel::Habit
+                };
+                values.of_account.get(account as usize).iter().filter(says).copied().collect()
+            })
+            .collect();
+        let mut neighbours = vec![[0u64; COMMUNITY_PROBES / 64]; probes];
+        let mut add = |i: usize, j: usize| neighbours[i][j / 64] |= 1 << (j % 64);
+        for (i, a) in kept.iter().enumerate() {
+            add(i, i);
+            for (j, b) in kept.iter().enumerate().skip(i + 1) {
+                // Values are numbered by channel, so equal channels are side by side.
+                let mut channels = 0;
+                let mut last = None;
+                for value in a.iter().filter(|v| b.binary_search(v).is_ok()) {
+                    let channel = values.values[*value as usize].0;
+                    if last != Some(channel) {
+                        channels += 1;
+                        last = Some(channel);
+                    }
+                }
+                if channels >= 2 {
+                    add(i, j);
+                    add(j, i);
+                }
+            }
+        }
+        let count = |bits: &[u64; COMMUNITY_PROBES / 64]| {
+            bits.iter().map(|word| word.count_ones()).sum::<u32>()
+        };
+        let mut communities: UnionFind<usize> = UnionFind::new(probes);
+        for i in 0..probes {
+            for j in i + 1..probes {
+                if neighbours[i][j / 64] >> (j % 64) & 1 == 0 {
+                    continue;
+                }
+                let mut both = neighbours[i];
+                both.iter_mut().zip(&neighbours[j]).for_each(|(a, b)| *a &= b);
+                let of_each = f64::from(count(&neighbours[i])) * f64::from(count(&neighbours[j]));
+                if f64::from(count(&both)) >= COMMUNITY_SIMILARITY * of_each.sqrt() {
+                    communities.union(i, j);
+                }
+            }
+        }
+        let mut sizes: HashMap<usize, usize> = HashMap::new();
+        for i in 0..probes {
+            *sizes.entry(communities.find(i)).or_default() += 1;
+        }
+        sizes.values().filter(|&&n| n as f64 >= COMMUNITY_MIN * probes as f64).count() > 1
     }
 }
 

@@ -6,12 +6,17 @@
 //! explanations: equal seats of one firm, automations on one timetable. Evaded by
 //! uneven use of accounts, at the price of the capacity left unused.
 
-use super::{ACTIVE_MIN, M, Measured, View};
+use super::{ACTIVE_MIN, Estimate, M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
     let logs: Vec<f64> = view.features().map(|f| f.exchanges.ln()).collect();
     let chance = view.features().map(|f| 1.0 / f.exchanges).sum::<f64>() / logs.len() as f64;
-    out[M::Spread as usize] = spread(logs).map(|s| (s * s - chance).max(0.0).sqrt());
+    let members = logs.len() as f64;
+    out[M::Spread as usize] = spread(logs).map(|s| Estimate {
+        value: (s * s - chance).max(0.0).sqrt(),
+        // Of half the distance of these percentiles in a normal sample: 0.96 σ / √n.
+        error: 0.96 * s / members.sqrt(),
+    });
     out[M::Drift as usize] = view.mean(|f| f.drift);
 }
 

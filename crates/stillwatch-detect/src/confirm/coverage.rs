@@ -1,35 +1,61 @@
-//! Coverage: each member asks about the same mixture of subjects as the whole.
+//! Coverage: no member has a purpose of its own.
 //!
-//! What it sees: the distance between a member's subjects and the group's (total
-//! variation), less what chance gives samples of that size. Shards of one pool are
-//! alike; people have their own subjects. Innocent explanations: evaluation suites, one
-//! narrow app. Evaded by giving each account a subject, at the price of a plan.
+//! What it sees: how much of what a member asks is in a wording that recurs with it and
+//! with nobody else of the group. Members of a campaign cover one task space together:
+//! their wordings are all different, or they share them. Innocent explanations: one
+//! narrow app with many tenants. Evaded by giving each account a template of its own, at
+//! the price of as many templates.
 
-use super::{M, Measured, View};
-use crate::observe::CAPABILITIES;
+use hashbrown::HashMap;
+
+use super::{Estimate, M, Measured, View};
+use crate::profile::Sampled;
+
+/// Sampled exchanges without which a member's own wording can't be told.
+const SAMPLED_MIN: usize = 4;
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
-    let mut group = [0.0f64; CAPABILITIES];
-    for features in view.features() {
-        for (sum, &share) in group.iter_mut().zip(&features.capabilities) {
-            *sum += f64::from(share);
+    out[M::Own as usize] = own(view);
+}
+
+fn own(view: &View<'_>) -> Option<Estimate> {
+    let window = view.crowd.window;
+    // By wording: the member that uses it, or that several do.
+    let mut users: HashMap<u64, Option<u32>> = HashMap::new();
+    let of = |i: u32| {
+        view.population.members()[i as usize]
+            .profile
+            .epochs(window.freeze..window.look)
+            .flat_map(|(_, epoch)| epoch.sample())
+    };
+    for &i in view.members {
+        for wording in of(i).flat_map(Sampled::wordings) {
+            let user = users.entry(wording).or_insert(Some(i));
+            if *user != Some(i) {
+                *user = None;
+            }
         }
     }
-    let members = view.members.len() as f64;
-    for share in &mut group {
-        *share /= members;
-    }
-    out[M::Sameness as usize] = view.mean(|f| {
-        if f.exchanges < 8.0 {
+    view.mean_of(|i| {
+        let mut times: HashMap<u64, u32> = HashMap::new();
+        let mut sampled = 0usize;
+        for s in of(i) {
+            sampled += 1;
+            for wording in s.wordings() {
+                *times.entry(wording).or_default() += 1;
+            }
+        }
+        if sampled < SAMPLED_MIN {
             return None;
         }
-        let mut distance = 0.0;
-        let mut chance = 0.0;
-        for (&own, &all) in f.capabilities.iter().zip(&group) {
-            distance += (f64::from(own) - all).abs() / 2.0;
-            // Mean absolute deviation of a share of n draws, normal approximation.
-            chance += (2.0 / std::f64::consts::PI * all * (1.0 - all) / f.exchanges).sqrt() / 2.0;
-        }
-        Some(distance - chance)
-    });
+        let own = of(i)
+            .filter(|s| {
+                let recurring = s.wordings().filter(|w| times[w] > 1);
+                let (own, all) = recurring
+                    .fold((0, 0), |(own, all), w| (own + u32::from(users[&w] == Some(i)), all + 1));
+                2 * own > all
+            })
+            .count();
+        Some(own as f64 / sampled as f64)
+    })
 }

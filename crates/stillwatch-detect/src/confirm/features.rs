@@ -2,7 +2,7 @@
 //! groups that the account is in.
 
 use crate::calendar::{BINS, EPOCHS, SLICES};
-use crate::observe::{CAPABILITIES, topic_similarity};
+use crate::observe::topic_similarity;
 use crate::population::{Member, Population};
 use crate::profile::Kind;
 
@@ -38,7 +38,6 @@ pub struct Features {
     pub length: Option<f64>,
     /// Share within seconds of a full five minutes, where chance gives 0.05.
     pub on_the_mark: f64,
-    pub capabilities: [f32; CAPABILITIES],
     /// Variance of the log volumes of its slices beyond what chance gives.
     pub drift: Option<f64>,
     /// By hour of day, adding up to 1, smoothed.
@@ -81,9 +80,6 @@ impl Features {
             for (sum, &hour) in hours.iter_mut().zip(&epoch.hours) {
                 *sum += u32::from(hour);
             }
-            for (sum, &count) in f.capabilities.iter_mut().zip(&epoch.capabilities) {
-                *sum += f32::from(count);
-            }
             slices.extend(epoch.slices.iter().map(|&s| f64::from(s)));
             let sample = epoch.sample();
             for (i, a) in sample.iter().enumerate() {
@@ -109,9 +105,6 @@ impl Features {
         let total = f.exchanges.max(1.0);
         [f.follow_ups, f.reasoning, f.probabilities, f.grading, f.on_the_mark] =
             sums.map(|s| s as f64 / total);
-        for share in &mut f.capabilities {
-            *share /= total as f32;
-        }
         f.length = (tokens > 0).then(|| (tokens as f64 / total).ln());
         if consecutive.1 > 0 && any.1 > 0 {
             f.thread = Some(consecutive.0 / consecutive.1 as f64 - any.0 / any.1 as f64);

@@ -13,6 +13,7 @@ mod independence;
 mod pivot;
 mod rhythm;
 mod sharding;
+mod succession;
 mod timing;
 
 use crate::link::LinkChannel;
@@ -32,6 +33,7 @@ pub enum ConfirmChannel {
     Coverage = 5,
     Pivot = 6,
     Demand = 7,
+    Succession = 8,
 }
 
 impl ConfirmChannel {
@@ -47,6 +49,7 @@ impl ConfirmChannel {
             ConfirmChannel::Coverage => "coverage",
             ConfirmChannel::Pivot => "pivot",
             ConfirmChannel::Demand => "demand",
+            ConfirmChannel::Succession => "succession",
         }
     }
 
@@ -60,6 +63,7 @@ impl ConfirmChannel {
                 | (LinkChannel::Script, C::Coverage)
                 | (LinkChannel::Pool, C::Sharding)
                 | (LinkChannel::Client, C::Demand)
+                | (LinkChannel::Birth, C::Succession)
         )
     }
 }
@@ -75,43 +79,58 @@ pub struct Measure {
     /// Differences below this are not worth telling apart, whatever the references'
     /// spread: the resolution of the measure in its own unit.
     pub resolution: f64,
+    /// Its part in what its channel says. That accounts are equal is a balancer's mark;
+    /// that each is steady is any machine's, and says half as much.
+    pub weight: f64,
 }
 
 macro_rules! measures {
-    ($($id:ident, $channel:ident, $high:literal, $resolution:literal, $name:literal;)*) => {
+    ($($id:ident, $channel:ident, $high:literal, $resolution:literal, $weight:literal, $name:literal;)*) => {
         /// The measures by name of their place in [`MEASURES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub enum M { $($id),* }
         /// All measures, in the order of [`M`].
         pub const MEASURES: &[Measure] = &[$(Measure {
-            channel: ConfirmChannel::$channel, name: $name, high: $high, resolution: $resolution,
+            channel: ConfirmChannel::$channel,
+            name: $name,
+            high: $high,
+            resolution: $resolution,
+            weight: $weight,
         }),*];
     };
 }
 
 measures! {
-    Spread, Balance, false, 0.10, "spread of the members' volumes (natural log)";
-    Drift, Balance, false, 0.10, "spread of each member's volume over time (natural log)";
-    Quiet, Rhythm, true, 0.03, "share of exchanges in the members' own quiet hours";
-    Together, Timing, true, 0.05, "co-activity beyond each member's own rhythm";
-    Repeats, Sharding, false, 0.05, "chance that another member asked the same question";
-    Clock, Timing, false, 0.10, "share within seconds of a full five minutes";
-    FollowUps, Independence, false, 0.05, "share of follow-up turns";
-    Thread, Independence, false, 0.02, "likeness of consecutive questions beyond any two";
-    Sameness, Coverage, false, 0.03, "distance of a member's subjects from the group's";
-    Moved, Pivot, true, 0.05, "share moved to a new model within a day, beyond the crowd's";
-    Reasoning, Demand, true, 0.15, "share that asks for the reasoning";
-    Probabilities, Demand, true, 0.15, "share that asks for token probabilities";
-    Grading, Demand, true, 0.15, "share that asks for grading";
-    Length, Demand, true, 0.30, "tokens of an answer (natural log)";
+    Spread, Balance, false, 0.10, 2.0, "spread of the members' volumes (natural log)";
+    Drift, Balance, false, 0.10, 1.0, "spread of each member's volume over time (natural log)";
+    Quiet, Rhythm, true, 0.03, 1.0, "share of exchanges in the members' own quiet hours";
+    Together, Timing, true, 0.05, 1.0, "co-activity beyond each member's own rhythm";
+    Repeats, Sharding, false, 0.05, 1.0, "chance that another member asked the same question";
+    Clock, Timing, false, 0.10, 1.0, "share within seconds of a full five minutes";
+    FollowUps, Independence, false, 0.05, 1.0, "share of follow-up turns";
+    Thread, Independence, false, 0.02, 1.0, "likeness of consecutive questions beyond any two";
+    Own, Coverage, false, 0.10, 1.0, "share of a member's questions in a wording of its own";
+    Moved, Pivot, true, 0.05, 1.0, "share moved to a new model within a day, beyond the crowd's";
+    Reasoning, Demand, true, 0.15, 1.0, "share that asks for the reasoning";
+    Probabilities, Demand, true, 0.15, 1.0, "share that asks for token probabilities";
+    Grading, Demand, true, 0.15, 1.0, "share that asks for grading";
+    Length, Demand, true, 0.30, 1.0, "tokens of an answer (natural log)";
+    Successors, Succession, true, 0.10, 1.0, "births soon after closures, beyond chance";
 }
 
 /// How many measures there are.
 pub const MEASURE_COUNT: usize = MEASURES.len();
 
+/// What was measured, and the standard error that so many members leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    pub value: f64,
+    pub error: f64,
+}
+
 /// A group's measures in one window; `None` where there was too little to measure.
-pub type Measured = [Option<f64>; MEASURE_COUNT];
+pub type Measured = [Option<Estimate>; MEASURE_COUNT];
 
 /// What the channels see of a group.
 #[derive(Clone, Copy)]
@@ -119,8 +138,9 @@ pub struct View<'a> {
     pub population: &'a Population,
     pub crowd: &'a Crowd,
     pub features: &'a [Features],
-    /// Members with traffic in the window, by index into the population; at most
-    /// [`MEASURED_MAX`].
+    /// All members, by index into the population.
+    pub all: &'a [u32],
+    /// Those with traffic in the window; at most [`MEASURED_MAX`].
     pub members: &'a [u32],
 }
 
@@ -137,14 +157,25 @@ impl View<'_> {
 
     /// The mean of a figure over the members that have it, each counting once; `None`
     /// for fewer than [`ACTIVE_MIN`].
-    fn mean(&self, figure: impl Fn(&Features) -> Option<f64>) -> Option<f64> {
+    fn mean(&self, figure: impl Fn(&Features) -> Option<f64>) -> Option<Estimate> {
+        self.mean_of(|i| figure(&self.features[i as usize]))
+    }
+
+    /// The same for a figure that depends on the member's place in the population.
+    fn mean_of(&self, figure: impl Fn(u32) -> Option<f64>) -> Option<Estimate> {
         let mut sum = 0.0;
-        let mut count = 0usize;
-        for value in self.features().filter_map(figure) {
+        let mut squares = 0.0;
+        let mut count = 0.0;
+        for value in self.members.iter().filter_map(|&i| figure(i)) {
             sum += value;
-            count += 1;
+            squares += value * value;
+            count += 1.0;
         }
-        (count >= ACTIVE_MIN).then(|| sum / count as f64)
+        (count >= ACTIVE_MIN as f64).then(|| {
+            let value = sum / count;
+            let variance = (squares / count - value * value).max(0.0) * count / (count - 1.0);
+            Estimate { value, error: (variance / count).sqrt() }
+        })
     }
 }
 
@@ -178,5 +209,6 @@ pub fn measure(view: &View<'_>) -> Measured {
     coverage::measure(view, &mut measured);
     pivot::measure(view, &mut measured);
     demand::measure(view, &mut measured);
+    succession::measure(view, &mut measured);
     measured
 }

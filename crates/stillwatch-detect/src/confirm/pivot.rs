@@ -5,23 +5,21 @@
 //! explanations: evaluation teams, agents whose default moves. Evaded by waiting, at
 //! the price of days of the better model.
 
-use super::{ACTIVE_MIN, M, Measured, View};
+use super::{Estimate, M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
-    let mut most: Option<f64> = None;
     for (release, crowd) in view.crowd.moved.iter().enumerate() {
         let Some(crowd) = crowd else { continue };
-        let shares: Vec<f64> = view
-            .members
-            .iter()
-            .map(|&i| view.population.members()[i as usize].profile.pivots()[release])
-            .filter(|p| p.before > 0 && p.after > 0)
-            .map(|p| f64::from(p.moved) / f64::from(p.after))
-            .collect();
-        if shares.len() >= ACTIVE_MIN {
-            let beyond = shares.iter().sum::<f64>() / shares.len() as f64 - crowd;
-            most = Some(most.map_or(beyond, |m: f64| m.max(beyond)));
+        let moved = view.mean_of(|i| {
+            let pivot = view.population.members()[i as usize].profile.pivots()[release];
+            (pivot.before > 0 && pivot.after > 0)
+                .then(|| f64::from(pivot.moved) / f64::from(pivot.after) - crowd)
+        });
+        let most = &mut out[M::Moved as usize];
+        if let Some(moved) = moved
+            && most.is_none_or(|m: Estimate| moved.value > m.value)
+        {
+            *most = Some(moved);
         }
     }
-    out[M::Moved as usize] = most;
 }

@@ -11,7 +11,7 @@
 
 use hashbrown::HashMap;
 
-use super::{ACTIVE_MIN, M, Measured, View};
+use super::{ACTIVE_MIN, Estimate, M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
     let mut askers: HashMap<u64, u32> = HashMap::new();
@@ -35,6 +35,7 @@ pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
         }
     }
     if pairs >= 16 * ACTIVE_MIN {
-        out[M::Repeats as usize] = Some(common as f64 / pairs as f64);
+        out[M::Repeats as usize] =
+            Some(Estimate { value: common as f64 / pairs as f64, error: 0.0 });
     }
 }

@@ -7,7 +7,7 @@
 //! delays, at the price of throughput.
 
 use super::features::ones;
-use super::{M, Measured, View};
+use super::{Estimate, M, Measured, View};
 use crate::calendar::BINS;
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
@@ -61,6 +61,6 @@ pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
     }
     // Fewer pairs than members were together even by chance: too thin to say.
     if expected_pairs >= view.members.len() as f64 {
-        out[M::Together as usize] = Some(excess / expected_pairs);
+        out[M::Together as usize] = Some(Estimate { value: excess / expected_pairs, error: 0.0 });
     }
 }

@@ -17,13 +17,7 @@ pub(super) fn values(member: &Member, freeze: usize, emit: &mut dyn FnMut(u64)) 
             }
         }
         for s in epoch.sample() {
-            let words = [(8u64, s.opening), (9, s.closing)];
-            let bands = s.bands.iter().enumerate().map(|(i, &b)| (16 + i as u64, b));
-            for (kind, value) in words.into_iter().chain(bands) {
-                if value != 0 {
-                    recurring.push(kind << 32 | u64::from(value));
-                }
-            }
+            recurring.extend(s.wordings());
         }
     }
     // A wording that an account used once is chance; twice in a sample of its
