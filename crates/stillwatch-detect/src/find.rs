@@ -575,6 +575,14 @@ fn report(
             .map(|&g| verdicts[g].promise)
             .max_by(|a, b| a.value().total_cmp(&b.value()))
             .unwrap_or_default();
+        let guilty_members_at_least = behaviours
+            .get(&course.freeze)
+            .map_or(0, |behaviour| guilty_at_least(behaviour, &references, &draft.members));
+        // Where not one member need be anything but ordinary, the group is odd and no
+        // finding.
+        if guilty_members_at_least == 0 {
+            continue;
+        }
         for &g in &draft.groups {
             groups[g].finding = Some(place);
         }
@@ -586,9 +594,7 @@ fn report(
             strata: strata.into_iter().collect(),
             references: references.iter().filter(|r| !r.looks.is_empty()).count(),
             rank: rank_of.get(&lead).copied().unwrap_or(0),
-            guilty_members_at_least: behaviours
-                .get(&course.freeze)
-                .map_or(0, |behaviour| guilty_at_least(behaviour, &references, &draft.members)),
+            guilty_members_at_least,
             first_detectable: calendar.epoch_start(first_look),
             frozen_at: calendar.epoch_start(first_freeze),
             spoken,
