@@ -119,6 +119,7 @@ pub fn find(
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
     let accounts = population.members().len();
+    let customers = customers(population);
     let mut courses: Vec<Course> = Vec::new();
     for freeze in 1..EPOCHS {
         if !progress(Step::Link, freeze - 1, EPOCHS - 1) {
@@ -126,7 +127,7 @@ pub fn find(
         }
         let links = link(population, freeze);
         courses.extend(gather(&links, accounts).into_iter().map(|candidate| {
-            let customer = known_customers(population, &candidate.members);
+            let customer = known_customers(&customers, &candidate.members);
             Course {
                 sharers: candidate.members.clone(),
                 candidate,
@@ -311,19 +312,34 @@ fn masses<'a>(groups: impl Iterator<Item = &'a [u32]> + Clone, accounts: usize) 
 /// Whether a group is explained by who its accounts belong to: nearly all to one
 /// customer, or most to organisations that the provider has verified. `Some` says
 /// whether they are verified.
-fn known_customers(population: &Population, members: &[u32]) -> Option<bool> {
-    let mut of: HashMap<Organization<'_>, usize> = HashMap::new();
+fn known_customers(customers: &[(Option<u32>, bool)], members: &[u32]) -> Option<bool> {
+    let mut of: HashMap<u32, usize> = HashMap::new();
     let mut verified = 0;
     for &m in members {
-        let member = &population.members()[m as usize];
-        verified += usize::from(member.is_verified_organization());
-        if let Some(organization) = member.organization() {
-            *of.entry(organization).or_default() += 1;
+        let (customer, is_verified) = customers[m as usize];
+        verified += usize::from(is_verified);
+        if let Some(customer) = customer {
+            *of.entry(customer).or_default() += 1;
         }
     }
     let is_verified = verified as f64 >= VERIFIED * members.len() as f64;
     let is_one = of.values().any(|&count| count as f64 >= ONE_CUSTOMER * members.len() as f64);
     (is_one || is_verified).then_some(is_one && is_verified)
+}
+
+/// By account, the number of the customer that it belongs to, and whether the provider
+/// has verified it.
+fn customers(population: &Population) -> Vec<(Option<u32>, bool)> {
+    let mut numbers: HashMap<Organization<'_>, u32> = HashMap::new();
+    population
+        .members()
+        .iter()
+        .map(|member| {
+            let next = numbers.len() as u32;
+            let number = member.organization().map(|o| *numbers.entry(o).or_insert(next));
+            (number, member.is_verified_organization())
+        })
+        .collect()
 }
 
 /// The part of a group that one customer must hold to be the explanation of it.
@@ -489,6 +505,7 @@ fn report(
         let mut held: Vec<&mut Draft> = drafts.iter_mut().filter(is_inside).collect();
         if let [draft] = held.as_mut_slice()
             && !course.is_known_customers
+            && !is_again
         {
             draft.accounts.extend(unclaimed.iter().map(|m| m.account));
             draft.members.extend(unclaimed);

@@ -40,6 +40,9 @@ pub struct Features {
     pub on_the_mark: f64,
     /// Variance of the log volumes of its slices beyond what chance gives.
     pub drift: Option<f64>,
+    /// Sampled exchanges, and the wordings that recur among them.
+    pub sampled: u32,
+    pub recurring: Vec<Recurring>,
     /// By hour of day, adding up to 1, smoothed.
     pub hours: [f32; 24],
     /// The smallest question hash that the account's sets may have dropped.
@@ -47,6 +50,17 @@ pub struct Features {
     /// Kept questions, by hash.
     pub questions: Vec<u64>,
 }
+
+/// A wording that an account used in several of its sampled exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recurring {
+    pub wording: u64,
+    /// A bit for each sampled exchange that has it.
+    pub exchanges: u64,
+}
+
+// A bit for each exchange that a profile can have sampled.
+const _: () = assert!(EPOCHS * crate::profile::SAMPLE <= u64::BITS as usize);
 
 const QUIET_HOURS: usize = 8;
 /// Exchanges before the freezing by which an account's quiet hours are known.
@@ -65,6 +79,7 @@ impl Features {
         let mut slices: Vec<f64> = Vec::new();
         let mut consecutive = (0.0, 0usize);
         let mut any = (0.0, 0usize);
+        let mut worded: Vec<(u64, u32)> = Vec::new();
         for (_, epoch) in profile.epochs(range) {
             f.exchanges += f64::from(epoch.exchanges);
             for (sum, count) in sums.iter_mut().zip([
@@ -82,6 +97,10 @@ impl Features {
             }
             slices.extend(epoch.slices.iter().map(|&s| f64::from(s)));
             let sample = epoch.sample();
+            for s in sample {
+                worded.extend(s.wordings().map(|wording| (wording, f.sampled)));
+                f.sampled += 1;
+            }
             for (i, a) in sample.iter().enumerate() {
                 for (j, b) in sample.iter().enumerate().skip(i + 1) {
                     let Some(likeness) = topic_similarity(&a.topic, &b.topic) else { continue };
@@ -100,6 +119,15 @@ impl Features {
             }
             f.questions.extend(entries.map(|e| e.hash));
         }
+        worded.sort_unstable();
+        f.recurring = worded
+            .chunk_by(|a, b| a.0 == b.0)
+            .filter(|run| run.len() > 1)
+            .map(|run| Recurring {
+                wording: run[0].0,
+                exchanges: run.iter().fold(0, |bits, w| bits | 1 << w.1),
+            })
+            .collect();
         f.questions.sort_unstable();
         f.questions.dedup();
         let total = f.exchanges.max(1.0);
@@ -154,8 +182,9 @@ fn quiet(member: &Member, window: Window, hours: &[u32; 24]) -> Option<f64> {
 #[derive(Clone, Debug)]
 pub struct Crowd {
     pub window: Window,
-    /// Accounts active in each bin of each epoch in the window.
-    pub bins: Vec<[u32; BINS]>,
+    /// By epoch of the window, what a bin's hour of day is, and how busy the crowd was in
+    /// it beside the same hour on other days: weekends, holidays, outages.
+    pub days: Vec<[(u8, f32); BINS]>,
     /// The crowd's share on the new model in the first day, by release; `None` where
     /// the release is not in the window.
     pub moved: Vec<Option<f64>>,
@@ -174,6 +203,23 @@ impl Crowd {
                 }
             }
         }
+        let days = bins
+            .iter()
+            .enumerate()
+            .map(|(i, bins)| {
+                let hour = |bin: usize| calendar.hour_of_bin(window.freeze + i, bin);
+                let mut by_hour = [(0.0f64, 0usize); 24];
+                for (bin, &active) in bins.iter().enumerate() {
+                    by_hour[hour(bin)].0 += f64::from(active);
+                    by_hour[hour(bin)].1 += 1;
+                }
+                std::array::from_fn(|bin| {
+                    let (sum, count) = by_hour[hour(bin)];
+                    let mean = sum / count.max(1) as f64;
+                    (hour(bin) as u8, ((f64::from(bins[bin]) + 1.0) / (mean + 1.0)) as f32)
+                })
+            })
+            .collect();
         let (start, end) =
             (calendar.epoch_start(window.freeze).0, calendar.epoch_start(window.look).0);
         let moved = calendar
@@ -196,7 +242,7 @@ impl Crowd {
                 (count > 0).then(|| sum / count as f64)
             })
             .collect();
-        Crowd { window, bins, moved }
+        Crowd { window, days, moved }
     }
 }
 

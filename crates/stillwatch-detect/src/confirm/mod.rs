@@ -145,7 +145,7 @@ pub struct View<'a> {
 }
 
 /// A larger group is measured on this many members, picked by a hash of their ids.
-pub const MEASURED_MAX: usize = 384;
+pub const MEASURED_MAX: usize = 128;
 /// With fewer active members there is nothing to compare.
 pub const ACTIVE_MIN: usize = 6;
 

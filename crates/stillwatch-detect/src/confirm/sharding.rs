@@ -9,30 +9,22 @@
 //! Innocent explanations: one customer's data set. Evaded by asking some questions
 //! twice, at the price of doing so.
 
-use hashbrown::HashMap;
-
 use super::{ACTIVE_MIN, Estimate, M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
-    let mut askers: HashMap<u64, u32> = HashMap::new();
-    let mut thresholds: Vec<u64> = Vec::with_capacity(view.members.len());
-    for features in view.features() {
-        for &question in &features.questions {
-            *askers.entry(question).or_default() += 1;
-        }
-        thresholds.push(features.questions_below);
-    }
+    let mut questions: Vec<u64> =
+        view.features().flat_map(|f| f.questions.iter().copied()).collect();
+    questions.sort_unstable();
+    let mut thresholds: Vec<u64> = view.features().map(|f| f.questions_below).collect();
     thresholds.sort_unstable();
     let mut pairs = 0usize;
     let mut common = 0usize;
-    for features in view.features() {
-        for question in &features.questions {
-            // Members whose sets would show the question had they asked it.
-            let witnesses =
-                thresholds.len() - thresholds.partition_point(|threshold| threshold <= question);
-            pairs += witnesses.saturating_sub(1);
-            common += askers[question] as usize - 1;
-        }
+    for run in questions.chunk_by(|a, b| a == b) {
+        // Members whose sets would show the question had they asked it.
+        let witnesses =
+            thresholds.len() - thresholds.partition_point(|&threshold| threshold <= run[0]);
+        pairs += run.len() * witnesses.saturating_sub(1);
+        common += run.len() * (run.len() - 1);
     }
     if pairs >= 16 * ACTIVE_MIN {
         out[M::Repeats as usize] =

@@ -16,6 +16,7 @@ mod pool;
 mod script;
 
 use hashbrown::{HashMap, HashSet};
+use rayon::prelude::*;
 
 use crate::calendar::Calendar;
 use crate::population::{Member, Population};
@@ -150,21 +151,27 @@ pub fn holders(
     until: usize,
     wanted: &HashSet<u64>,
 ) -> HashMap<u64, Vec<u32>> {
-    let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
-    for i in active(population, until) {
-        let member = &population.members()[i as usize];
-        for channel in LinkChannel::ALL {
-            channel.values(member, population.calendar(), until, &mut |value| {
-                if wanted.contains(&value) {
-                    let accounts = holders.entry(value).or_default();
-                    if accounts.last() != Some(&i) {
-                        accounts.push(i);
+    let mut pairs: Vec<(u64, u32)> = active(population, until)
+        .into_par_iter()
+        .flat_map_iter(|i| {
+            let mut of_account = Vec::new();
+            let member = &population.members()[i as usize];
+            for channel in LinkChannel::ALL {
+                channel.values(member, population.calendar(), until, &mut |value| {
+                    if wanted.contains(&value) {
+                        of_account.push((value, i));
                     }
-                }
-            });
-        }
-    }
-    holders
+                });
+            }
+            of_account
+        })
+        .collect();
+    pairs.par_sort_unstable();
+    pairs.dedup();
+    pairs
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|run| (run[0].0, run.iter().map(|p| p.1).collect()))
+        .collect()
 }
 
 /// Buckets the accounts by what they share in the epochs before `freeze`.
@@ -178,13 +185,16 @@ pub fn link(population: &Population, freeze: usize) -> Links {
     let most = ((active.len() as f64 * SHARE_MAX) as usize).max(GROUP_MIN);
     let mut buckets = Vec::new();
     for channel in LinkChannel::ALL {
-        let mut pairs: Vec<(u64, u32)> = Vec::new();
-        for &i in &active {
-            channel.values(&population.members()[i as usize], calendar, freeze, &mut |value| {
-                pairs.push((value, i));
-            });
-        }
-        pairs.sort_unstable();
+        let mut pairs: Vec<(u64, u32)> = active
+            .par_iter()
+            .flat_map_iter(|&i| {
+                let mut of_account = Vec::new();
+                let member = &population.members()[i as usize];
+                channel.values(member, calendar, freeze, &mut |value| of_account.push((value, i)));
+                of_account
+            })
+            .collect();
+        pairs.par_sort_unstable();
         pairs.dedup();
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             if run.len() >= GROUP_MIN && run.len() <= most {
