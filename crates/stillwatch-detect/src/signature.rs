@@ -18,6 +18,9 @@ use crate::profile::{Kind, Sampled};
 
 /// A channel's say is cut here, in nats: no single value makes or breaks a membership.
 const SAY_MAX: f64 = 6.0;
+/// Nats from which a value speaks for a membership: what is ten times as common within
+/// as without says 2.3.
+const SPEAKS: f64 = 1.0;
 /// A value must be seen in this many accounts of a group to belong to its signature.
 const SEEN_MIN: u32 = 3;
 /// The rounds of finding members and learning from them again.
@@ -222,7 +225,7 @@ impl Signature {
         for (say, absent) in best.into_iter().zip(self.absent) {
             if say > f64::MIN {
                 odds += say;
-                speaking += u32::from(say >= 1.0);
+                speaking += u32::from(say >= SPEAKS);
             } else {
                 odds += absent;
             }
@@ -231,15 +234,12 @@ impl Signature {
     }
 
     /// Everybody who has it. An account that was not in the group needs two channels
-    /// that speak for it. Linear in the accounts that share anything with the group.
+    /// that speak for it. Linear in the accounts that share anything rare with the group.
     #[must_use]
     pub fn members(&self, values: &Values, frozen: &HashSet<u32>) -> Vec<Membership> {
-        let mut sharing: Vec<u32> = self
-            .present
-            .keys()
-            .flat_map(|&value| values.holders.get(value as usize))
-            .copied()
-            .collect();
+        let speaking = self.present.iter().filter(|(_, say)| **say >= SPEAKS);
+        let mut sharing: Vec<u32> =
+            speaking.flat_map(|(&value, _)| values.holders.get(value as usize)).copied().collect();
         sharing.sort_unstable();
         sharing.dedup();
         let mut members = Vec::new();
@@ -256,6 +256,8 @@ impl Signature {
 
 /// Members that are looked at to see whether a group falls apart, evenly picked.
 const COMMUNITY_PROBES: usize = 512;
+/// A bit for each of them.
+type Probes = [u64; COMMUNITY_PROBES / 64];
 /// Likeness of two accounts' neighbours from which they belong together; SCAN's usual ε
 /// lies between 0.5 and 0.8, a campaign's many proxies leave its neighbours sparser.
 const COMMUNITY_SIMILARITY: f64 = 0.3;
@@ -271,40 +273,42 @@ impl Signature {
     #[must_use]
     pub fn is_several(&self, values: &Values, members: &[Membership]) -> bool {
         let probes = members.len().min(COMMUNITY_PROBES);
-        let kept: Vec<Vec<u32>> = (0..probes)
-            .map(|probe| {
-                let account = members[probe * members.len() / probes].account;
-                let says = |value: &&u32| {
-                    self.present.get(*value).is_some_and(|&say| say >= 1.0)
-                        && values.values[**value as usize].0 != LinkChannel::Habit
-                };
-                values.of_account.get(account as usize).iter().filter(says).copied().collect()
-            })
-            .collect();
-        let mut neighbours = vec![[0u64; COMMUNITY_PROBES / 64]; probes];
-        let mut add = |i: usize, j: usize| neighbours[i][j / 64] |= 1 << (j % 64);
-        for (i, a) in kept.iter().enumerate() {
-            add(i, i);
-            for (j, b) in kept.iter().enumerate().skip(i + 1) {
-                // Values are numbered by channel, so equal channels are side by side.
-                let mut channels = 0;
-                let mut last = None;
-                for value in a.iter().filter(|v| b.binary_search(v).is_ok()) {
-                    let channel = values.values[*value as usize].0;
-                    if last != Some(channel) {
-                        channels += 1;
-                        last = Some(channel);
-                    }
-                }
-                if channels >= 2 {
-                    add(i, j);
-                    add(j, i);
+        let account = |probe: usize| members[probe * members.len() / probes].account;
+        // Who has each value that speaks, as bits; habits don't count.
+        let mut having: HashMap<u32, Probes> = HashMap::new();
+        let speaks = |value: &u32| {
+            self.present.get(value).is_some_and(|&say| say >= SPEAKS)
+                && values.values[*value as usize].0 != LinkChannel::Habit
+        };
+        for probe in 0..probes {
+            for value in values.of_account.get(account(probe) as usize) {
+                if speaks(value) {
+                    having.entry(*value).or_default()[probe / 64] |= 1 << (probe % 64);
                 }
             }
         }
-        let count = |bits: &[u64; COMMUNITY_PROBES / 64]| {
-            bits.iter().map(|word| word.count_ones()).sum::<u32>()
-        };
+        // Neighbours: who is met in two channels. Values are numbered by channel, so those
+        // of one channel come one after the other.
+        let neighbours: Vec<Probes> = (0..probes)
+            .map(|probe| {
+                let (mut once, mut twice) = (Probes::default(), Probes::default());
+                twice[probe / 64] |= 1 << (probe % 64);
+                let of_account = values.of_account.get(account(probe) as usize);
+                let channel = |value: &u32| values.values[*value as usize].0;
+                for of_channel in of_account.chunk_by(|a, b| channel(a) == channel(b)) {
+                    let mut met = Probes::default();
+                    for others in of_channel.iter().filter_map(|value| having.get(value)) {
+                        met.iter_mut().zip(others).for_each(|(m, o)| *m |= o);
+                    }
+                    for ((once, twice), met) in once.iter_mut().zip(&mut twice).zip(met) {
+                        *twice |= *once & met;
+                        *once |= met;
+                    }
+                }
+                twice
+            })
+            .collect();
+        let count = |bits: &Probes| bits.iter().map(|word| word.count_ones()).sum::<u32>();
         let mut communities: UnionFind<usize> = UnionFind::new(probes);
         for i in 0..probes {
             for j in i + 1..probes {

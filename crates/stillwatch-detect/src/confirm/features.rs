@@ -185,6 +185,8 @@ pub struct Crowd {
     /// By epoch of the window, what a bin's hour of day is, and how busy the crowd was in
     /// it beside the same hour on other days: weekends, holidays, outages.
     pub days: Vec<[(u8, f32); BINS]>,
+    /// By epoch and hour of day, the second of these added up.
+    pub hours: Vec<[f32; 24]>,
     /// The crowd's share on the new model in the first day, by release; `None` where
     /// the release is not in the window.
     pub moved: Vec<Option<f64>>,
@@ -203,7 +205,7 @@ impl Crowd {
                 }
             }
         }
-        let days = bins
+        let days: Vec<[(u8, f32); BINS]> = bins
             .iter()
             .enumerate()
             .map(|(i, bins)| {
@@ -218,6 +220,16 @@ impl Crowd {
                     let mean = sum / count.max(1) as f64;
                     (hour(bin) as u8, ((f64::from(bins[bin]) + 1.0) / (mean + 1.0)) as f32)
                 })
+            })
+            .collect();
+        let hours = days
+            .iter()
+            .map(|days| {
+                let mut hours = [0.0f32; 24];
+                for &(hour, busy) in days {
+                    hours[usize::from(hour) % 24] += busy;
+                }
+                hours
             })
             .collect();
         let (start, end) =
@@ -242,7 +254,7 @@ impl Crowd {
                 (count > 0).then(|| sum / count as f64)
             })
             .collect();
-        Crowd { window, days, moved }
+        Crowd { window, days, hours, moved }
     }
 }
 

@@ -17,9 +17,10 @@ pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
     let mut expected_pairs = 0.0;
     for epoch in window.freeze..window.look {
         let days = &view.crowd.days[epoch - window.freeze];
-        let mut together = [0.0f32; BINS];
-        let mut sum_p = [0.0f32; BINS];
-        let mut sum_p2 = [0.0f32; BINS];
+        let hours = &view.crowd.hours[epoch - window.freeze];
+        let mut together = [0.0f64; BINS];
+        // By hour, the members' probabilities on an ordinary day, and their squares.
+        let mut sums = [(0.0f64, 0.0f64); 24];
         for (&index, features) in view.members.iter().zip(view.features()) {
             let profile = &view.population.members()[index as usize].profile;
             let Some((_, e)) = profile.epochs(epoch..epoch + 1).next() else { continue };
@@ -28,20 +29,18 @@ pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
                 together[bin] += 1.0;
                 active += 1.0;
             }
-            let mut weights = [0.0f32; BINS];
-            for (weight, &(hour, day)) in weights.iter_mut().zip(days) {
-                *weight = features.hours[usize::from(hour) % 24] * day;
-            }
-            let scale = active / weights.iter().sum::<f32>().max(f32::MIN_POSITIVE);
-            for (bin, weight) in weights.iter().enumerate() {
-                let p = (weight * scale).min(0.98);
-                sum_p[bin] += p;
-                sum_p2[bin] += p * p;
+            let weights: f32 = features.hours.iter().zip(hours).map(|(own, busy)| own * busy).sum();
+            let scale = active / weights.max(f32::MIN_POSITIVE);
+            for (sum, own) in sums.iter_mut().zip(&features.hours) {
+                let p = f64::from((own * scale).min(0.98));
+                sum.0 += p;
+                sum.1 += p * p;
             }
         }
-        for bin in 0..BINS {
-            let (together, p, p2) =
-                (f64::from(together[bin]), f64::from(sum_p[bin]), f64::from(sum_p2[bin]));
+        for (together, &(hour, busy)) in together.iter().zip(days) {
+            let busy = f64::from(busy);
+            let (p, p2) = sums[usize::from(hour) % 24];
+            let (p, p2) = (p * busy, p2 * busy * busy);
             excess += (together - p).powi(2) - (p - p2);
             expected_pairs += p * p - p2;
         }
