@@ -609,6 +609,9 @@ impl Profile {
             *pivot = Pivot { before: b.u16()?, after: b.u16()?, moved: b.u16()? };
         }
         let present = b.u8()?;
+        if present >> EPOCHS != 0 {
+            return Err(ProfileError);
+        }
         for (i, slot) in profile.epochs.iter_mut().enumerate() {
             if present >> i & 1 == 0 {
                 continue;
