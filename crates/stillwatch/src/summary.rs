@@ -220,8 +220,10 @@ fn took(campaign: &Campaign) -> String {
 fn evidence(campaign: &Campaign) -> String {
     let mut strongest: Vec<&Evidence> = campaign.evidence.iter().collect();
     strongest.sort_by(|a, b| b.strength.total_cmp(&a.strength).then(a.channel.cmp(&b.channel)));
+    let mut told = std::collections::BTreeSet::new();
     let lines: Vec<String> = strongest
         .iter()
+        .filter(|evidence| told.insert(evidence.channel.as_str()))
         .take(LINES_MAX)
         .map(|evidence| format!("{} {}", bar(evidence.strength), evidence.channel))
         .collect();
