@@ -28,6 +28,11 @@ use clap::Parser;
 use crate::commands::Command;
 use crate::session::Session;
 
+/// Batches of columns come and go by the megabyte; the system's allocator hands their
+/// pages back each time, and the kernel clears them again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Finds industrial-scale distillation campaigns in the logs of a model API.
 ///
 /// Exit status: 0 when a run came to its end, whatever it found; 2 for arguments that
