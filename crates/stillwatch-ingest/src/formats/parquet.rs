@@ -316,6 +316,8 @@ struct Plan {
     read: BTreeSet<usize>,
     time_is_proven: bool,
     prompt_is_proven: bool,
+    /// The table's key, a required text, is nowhere null or empty.
+    key_is_proven: bool,
     /// Missing ids have to be made from the content.
     ids_from_content: bool,
 }
@@ -347,6 +349,14 @@ impl Plan {
                 }
                 _ => false,
             });
+        // A lower bound that is not empty is one of texts that are not empty.
+        let key_is_proven = no_nulls(file.table.key())
+            && file.found(file.table.key()).is_some_and(|found| {
+                found.read_as == DataType::Utf8View
+                    && statistics(found)
+                        .and_then(Statistics::min_bytes_opt)
+                        .is_some_and(|least| !least.is_empty())
+            });
         let prompt_is_proven = !exchanges || no_nulls("prompt") || no_nulls("prompt_sketch");
         let ids_from_content = exchanges && wants("exchange_id") && !no_nulls("exchange_id");
 
@@ -355,6 +365,7 @@ impl Plan {
                 || match column.name {
                     "time" => !time_is_proven,
                     "prompt" | "prompt_sketch" => !prompt_is_proven,
+                    name if name == file.table.key() => !key_is_proven,
                     _ => column.required,
                 }
                 || (ids_from_content && Exchange::CONTENT_COLUMNS.contains(&column.name))
@@ -362,7 +373,7 @@ impl Plan {
         let read = (0..file.columns.len())
             .filter(|i| file.columns.get(*i).is_some_and(|c| needed(c.column)))
             .collect();
-        Plan { read, time_is_proven, prompt_is_proven, ids_from_content }
+        Plan { read, time_is_proven, prompt_is_proven, key_is_proven, ids_from_content }
     }
 }
 
@@ -545,7 +556,9 @@ impl GroupReader {
         let required = self.file.table.columns().iter().filter(|c| c.required);
         let mut doubtful: Vec<Doubt> = Vec::new();
         for column in required {
-            if column.name == "time" && self.plan.time_is_proven {
+            if (column.name == "time" && self.plan.time_is_proven)
+                || (column.name == self.file.table.key() && self.plan.key_is_proven)
+            {
                 continue;
             }
             let Some((raw, array)) = arrays.both(column.name) else {
