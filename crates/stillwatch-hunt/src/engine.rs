@@ -71,17 +71,18 @@ pub(crate) async fn scan(exchanges: &[String], partitions: usize) -> Result<(u64
     let table = context.read_parquet(exchanges.to_vec(), options).await?;
     context.register_table("exchanges", table.into_view())?;
     let batches = context
-        .sql("SELECT COUNT(*) AS exchanges, SUM(CAST(OCTET_LENGTH(prompt) AS BIGINT)) AS bytes FROM exchanges")
+        .sql("SELECT COUNT(*) AS exchanges, SUM(CHARACTER_LENGTH(prompt)) AS characters FROM exchanges")
         .await?
         .collect()
         .await?;
-    let (mut exchanges, mut bytes) = (0, 0);
+    let (mut exchanges, mut characters) = (0, 0);
     for batch in &batches {
         exchanges +=
             batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64;
-        bytes += batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64;
+        characters +=
+            batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64;
     }
-    Ok((exchanges, bytes))
+    Ok((exchanges, characters))
 }
 
 /// Counts the exchanges of each hour.

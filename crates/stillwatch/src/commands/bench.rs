@@ -43,7 +43,7 @@ enum What {
 /// Holds a whole hunt against DataFusion alone reading the same files
 ///
 /// Makes a world, then times (a) DataFusion with its own Parquet reader adding up the
-/// prompts' lengths, SELECT SUM(octet_length(prompt)) FROM exchanges, and (b) the whole
+/// prompts' lengths, SELECT SUM(character_length(prompt)) FROM exchanges, and (b) the whole
 /// hunt, each with the same number of threads in a process of its own, so that each has
 /// its own peak of memory. The files are read once beforehand, so that both find them
 /// in the page cache.
@@ -240,12 +240,12 @@ fn measure(args: &Part, session: &Session) -> Result<Measured, Failure> {
     let began = Instant::now();
     if !args.hunt {
         session.stages.begin("scan", None, "exchanges");
-        let (rows, bytes) = stillwatch_hunt::bench_scan(&[below("exchanges")], args.threads)?;
+        let (rows, characters) = stillwatch_hunt::bench_scan(&[below("exchanges")], args.threads)?;
         session.stages.at("scan", rows);
         session.stages.end("scan");
         let seconds = began.elapsed().as_secs_f64();
         let stages = Vec::new();
-        if bytes == 0 {
+        if characters == 0 {
             return Err(Failure::Other(format!("no prompts in {}", world.display())));
         }
         let peak_bytes = memory::peak_bytes();
