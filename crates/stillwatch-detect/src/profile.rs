@@ -18,7 +18,7 @@
 use stillwatch_exchange::Time;
 
 use crate::calendar::{Calendar, EPOCHS, RELEASES, SLICES};
-use crate::observe::{BANDS, CAPABILITIES, Flags, TOPIC_BUCKETS, Traits};
+use crate::observe::{BANDS, CAPABILITIES, Flags, Glance, Sketch, TOPIC_BUCKETS, Traits};
 
 /// Exchanges of an epoch that are kept with their traits.
 pub const SAMPLE: usize = 7;
@@ -80,7 +80,11 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 /// Sorted entries of all kinds: 4 bits kind, 44 bits hash, 16 bits count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Sets(Vec<u64>);
+struct Sets {
+    entries: Vec<u64>,
+    /// Where the entries of each kind end.
+    ends: [u8; KINDS],
+}
 
 /// A value of a set: its hash (44 bits) and how many exchanges had it (at most 65,535).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,57 +100,61 @@ pub fn set_hash(hash: u64) -> u64 {
 }
 
 impl Sets {
+    #[inline]
+    fn range(&self, kind: usize) -> (usize, usize) {
+        let start = if kind == 0 { 0 } else { self.ends[kind - 1] };
+        (usize::from(start), usize::from(self.ends[kind]))
+    }
+
+    #[inline]
     fn add(&mut self, kind: Kind, hash: u64, count: u64) {
-        if hash == 0 {
-            return;
+        if hash != 0 {
+            self.add_packed(kind as usize, packed(kind as usize, hash), count);
         }
-        self.add_packed(
-            (kind as u64) << (HASH_BITS + COUNT_BITS) | set_hash(hash) << COUNT_BITS,
-            count,
-        );
     }
 
     /// `key` has the count's bits clear.
     #[inline]
-    fn add_packed(&mut self, key: u64, count: u64) {
-        let at = self.0.partition_point(|&e| e < key);
-        if let Some(entry) = self.0.get_mut(at)
+    fn add_packed(&mut self, kind: usize, key: u64, count: u64) {
+        let (start, end) = self.range(kind);
+        let run = &mut self.entries[start..end];
+        // Few enough to be counted faster than halved.
+        let before = run.iter().filter(|e| **e < key).count();
+        if let Some(entry) = run.get_mut(before)
             && *entry >> COUNT_BITS == key >> COUNT_BITS
         {
             let sum = ((*entry & COUNT_MAX) + count).min(COUNT_MAX);
             *entry = key | sum;
             return;
         }
-        let kind = (key >> (HASH_BITS + COUNT_BITS)) as usize;
-        let bound = Kind::ALL[kind].bound();
-        let (start, end) = self.range(kind as u64);
-        if end - start < bound {
-            if self.0.len() == self.0.capacity() {
-                self.0.reserve_exact(4);
+        let entry = key | count.min(COUNT_MAX);
+        if run.len() < Kind::ALL[kind].bound() {
+            if self.entries.len() == self.entries.capacity() {
+                self.entries.reserve_exact(4);
             }
-            self.0.insert(at, key | count.min(COUNT_MAX));
-        } else if at < end {
+            self.entries.insert(start + before, entry);
+            for end in &mut self.ends[kind..] {
+                *end += 1;
+            }
+        } else if before < run.len() {
             // The largest of the kind gives way.
-            self.0[at..end].rotate_right(1);
-            self.0[at] = key | count.min(COUNT_MAX);
+            run[before..].rotate_right(1);
+            run[before] = entry;
         }
     }
 
-    #[inline]
-    fn range(&self, kind: u64) -> (usize, usize) {
-        let shift = HASH_BITS + COUNT_BITS;
-        let start = self.0.partition_point(|&e| e >> shift < kind);
-        let end = start + self.0[start..].partition_point(|&e| e >> shift == kind);
-        (start, end)
-    }
-
     fn entries(&self, kind: Kind) -> impl ExactSizeIterator<Item = Entry> + '_ {
-        let (start, end) = self.range(kind as u64);
-        self.0[start..end].iter().map(|&packed| Entry {
+        let (start, end) = self.range(kind as usize);
+        self.entries[start..end].iter().map(|&packed| Entry {
             hash: packed >> COUNT_BITS & ((1 << HASH_BITS) - 1),
             count: (packed & COUNT_MAX) as u32,
         })
     }
+}
+
+#[inline]
+fn packed(kind: usize, hash: u64) -> u64 {
+    (kind as u64) << (HASH_BITS + COUNT_BITS) | set_hash(hash) << COUNT_BITS
 }
 
 /// One exchange of the sample.
@@ -284,8 +292,9 @@ impl Epoch {
         for (a, b) in self.active.iter_mut().zip(&other.active) {
             *a |= b;
         }
-        for &packed in &other.sets.0 {
-            self.sets.add_packed(packed & !COUNT_MAX, packed & COUNT_MAX);
+        for &packed in &other.sets.entries {
+            let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
+            self.sets.add_packed(kind, packed & !COUNT_MAX, packed & COUNT_MAX);
         }
         for &sampled in &other.sample {
             self.keep(sampled);
@@ -331,7 +340,12 @@ impl Profile {
     /// Adds one exchange. `account` is any hash of the account's id; it only makes the
     /// samples of different accounts fall into different half hours.
     pub fn add(&mut self, traits: &Traits, account: u64, calendar: &Calendar) {
-        let time_us = traits.time.0;
+        self.add_seen(&Glance::of(traits, account), &traits.text, calendar);
+    }
+
+    /// Adds one exchange that was glanced at, with its text.
+    pub fn add_seen(&mut self, seen: &Glance, text: &Sketch, calendar: &Calendar) {
+        let time_us = seen.time.0;
         if self.is_empty() {
             (self.first_us, self.last_us) = (time_us, time_us);
         } else {
@@ -344,13 +358,13 @@ impl Profile {
                 pivot.before = pivot.before.saturating_add(1);
             } else if (0..stillwatch_exchange::time::DAY_US).contains(&since) {
                 pivot.after = pivot.after.saturating_add(1);
-                pivot.moved = pivot.moved.saturating_add(u16::from(traits.model == model));
+                pivot.moved = pivot.moved.saturating_add(u16::from(seen.model == model));
             }
         }
 
-        let (index, bin, slice) = calendar.place(traits.time);
+        let (index, bin, slice) = calendar.place(seen.time);
         let epoch = self.epochs[index].get_or_insert_default();
-        let flags = traits.flags;
+        let flags = seen.flags.with(text.asks);
         let second = time_us.div_euclid(1_000_000);
         epoch.exchanges = epoch.exchanges.saturating_add(1);
         let bump = |count: &mut u32, when: bool| *count = count.saturating_add(u32::from(when));
@@ -365,51 +379,68 @@ impl Profile {
         bump(&mut epoch.truncated, flags.has(Flags::TRUNCATED));
         bump(&mut epoch.choices, flags.has(Flags::CHOICES));
         bump(&mut epoch.on_the_mark, second.rem_euclid(300) < ON_THE_MARK_S);
-        epoch.input_tokens = epoch.input_tokens.saturating_add(u64::from(traits.input_tokens));
-        epoch.output_tokens = epoch.output_tokens.saturating_add(u64::from(traits.output_tokens));
+        epoch.input_tokens = epoch.input_tokens.saturating_add(u64::from(seen.input_tokens));
+        epoch.output_tokens = epoch.output_tokens.saturating_add(u64::from(seen.output_tokens));
         epoch.reasoning_tokens =
-            epoch.reasoning_tokens.saturating_add(u64::from(traits.reasoning_tokens));
+            epoch.reasoning_tokens.saturating_add(u64::from(seen.reasoning_tokens));
         let hour = &mut epoch.hours[(second.rem_euclid(86_400) / 3_600) as usize];
         *hour = hour.saturating_add(1);
-        let capability = &mut epoch.capabilities[traits.text.capability as usize];
+        let capability = &mut epoch.capabilities[text.capability as usize];
         *capability = capability.saturating_add(1);
         epoch.slices[slice] = epoch.slices[slice].saturating_add(1);
         epoch.active[bin / 64] |= 1 << (bin % 64);
 
-        let prompt = if traits.text.words >= PROMPT_WORDS_MIN { traits.text.whole } else { 0 };
+        let prompt = if text.words >= PROMPT_WORDS_MIN { seen.whole } else { 0 };
         for (kind, hash) in [
-            (Kind::Address, traits.address),
-            (Kind::Network, traits.network),
-            (Kind::Place, traits.place),
-            (Kind::Client, traits.client),
-            (Kind::Model, traits.model),
-            (Kind::Route, traits.route),
-            (Kind::System, traits.text.system),
+            (Kind::Address, seen.address),
+            (Kind::Network, seen.network),
+            (Kind::Place, seen.place),
+            (Kind::Client, seen.client),
+            (Kind::Model, seen.model),
+            (Kind::Route, seen.route),
+            (Kind::System, seen.system),
             (Kind::Prompt, prompt),
-            (Kind::Conversation, traits.conversation),
-            (Kind::Credential, traits.credential),
-            (Kind::Organization, traits.organization),
+            (Kind::Conversation, seen.conversation),
+            (Kind::Credential, seen.credential),
+            (Kind::Organization, seen.organization),
         ] {
             epoch.sets.add(kind, hash, 1);
         }
-
         let session = xxhash_rust::xxh3::xxh3_64_with_seed(
             &time_us.div_euclid(SESSION_US).to_le_bytes(),
-            account,
+            seen.account,
         ) as u32;
         let since_2000 = second - stillwatch_exchange::time::TIME_MIN_US / 1_000_000;
         epoch.keep(Sampled {
             session,
             time_s: since_2000.clamp(0, i64::from(u32::MAX)) as u32,
-            row: traits.row as u32,
-            opening: traits.text.opening as u32,
-            closing: traits.text.closing as u32,
-            bands: traits.text.bands.map(|b| b as u32),
-            topic: traits.text.topic,
-            words: traits.text.words,
+            row: seen.row as u32,
+            opening: text.opening as u32,
+            closing: text.closing as u32,
+            bands: text.bands.map(|b| b as u32),
+            topic: text.topic,
+            words: text.words,
             flags: flags.0,
-            capability: traits.text.capability as u8,
+            capability: text.capability as u8,
         });
+    }
+
+    /// Reads a little of everything that [`add_seen`](Self::add_seen) would, so that
+    /// what it needs of memory is under way when it comes to it: accounts come in no
+    /// order, and nothing of one is near anything of another. The value means nothing.
+    #[inline]
+    #[must_use]
+    pub fn touch(&self, time: Time, calendar: &Calendar) -> u64 {
+        let (index, bin, slice) = calendar.place(time);
+        let Some(epoch) = &self.epochs[index] else { return 0 };
+        let sets = &epoch.sets.entries;
+        u64::from(epoch.exchanges)
+            ^ u64::from(epoch.slices[slice])
+            ^ epoch.active[bin / 64]
+            ^ sets.first().copied().unwrap_or(0)
+            ^ sets.get(sets.len() / 2).copied().unwrap_or(0)
+            ^ sets.last().copied().unwrap_or(0)
+            ^ u64::from(epoch.sample.last().map_or(0, |s| s.session))
     }
 
     /// Adds another part of the same account's traffic.
@@ -504,7 +535,7 @@ impl Profile {
                 .flatten()
                 .map(|e| {
                     size_of::<Epoch>()
-                        + e.sets.0.capacity() * size_of::<u64>()
+                        + e.sets.entries.capacity() * size_of::<u64>()
                         + e.sample.capacity() * size_of::<Sampled>()
                 })
                 .sum::<usize>()
@@ -578,8 +609,8 @@ impl Profile {
             for word in epoch.active {
                 out.extend_from_slice(&word.to_le_bytes());
             }
-            out.push(epoch.sets.0.len() as u8);
-            for entry in &epoch.sets.0 {
+            out.push(epoch.sets.entries.len() as u8);
+            for entry in &epoch.sets.entries {
                 out.extend_from_slice(&entry.to_le_bytes());
             }
             out.push(epoch.sample.len() as u8);
@@ -630,18 +661,23 @@ impl Profile {
                 *word = b.u64()?;
             }
             let entries = b.u8()? as usize;
-            epoch.sets.0.reserve_exact(entries);
+            epoch.sets.entries.reserve_exact(entries);
             for _ in 0..entries {
                 let packed = b.u64()?;
-                let sorted = epoch
-                    .sets
-                    .0
-                    .last()
-                    .is_none_or(|last| last >> COUNT_BITS < packed >> COUNT_BITS);
-                if !sorted || packed >> (HASH_BITS + COUNT_BITS) >= KINDS as u64 {
+                let last = epoch.sets.entries.last();
+                let sorted = last.is_none_or(|last| last >> COUNT_BITS < packed >> COUNT_BITS);
+                let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
+                if !sorted || kind >= KINDS {
                     return Err(ProfileError);
                 }
-                epoch.sets.0.push(packed);
+                let (start, end) = epoch.sets.range(kind);
+                if end - start == Kind::ALL[kind].bound() {
+                    return Err(ProfileError);
+                }
+                epoch.sets.entries.push(packed);
+                for end in &mut epoch.sets.ends[kind..] {
+                    *end += 1;
+                }
             }
             let samples = b.u8()? as usize;
             if samples > SAMPLE {

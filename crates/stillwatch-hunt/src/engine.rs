@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::AsArray;
+use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::common::Result;
-use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::Partitioning;
+use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, col};
 use futures::TryStreamExt;
 use stillwatch_detect::calendar::Calendar;
 use stillwatch_detect::observe::Key;
 use stillwatch_detect::population::Member;
-use stillwatch_detect::profile::Profile;
 use stillwatch_ingest::Source;
 
-use crate::functions::{self, OBSERVED};
+use crate::functions::{self, Finished, OBSERVED};
 use crate::source::{Pass, table};
 
 /// Exchanges by hour of event time; the index is hours since the Unix epoch.
@@ -27,6 +28,21 @@ pub(crate) type Hours = Vec<(i64, u64)>;
 
 fn context(partitions: usize) -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions))
+}
+
+/// A context that leaves exchanges in the partitions that a query puts them into. The
+/// engine's own rules would have each partition add up every account and merge
+/// afterwards, which takes twice the memory, or more with more partitions.
+fn partitioned(partitions: usize) -> SessionContext {
+    let state = SessionStateBuilder::new()
+        .with_config(SessionConfig::new().with_target_partitions(partitions))
+        .with_default_features()
+        .with_physical_optimizer_rules(vec![
+            Arc::new(CombinePartialFinalAggregate::new()),
+            Arc::new(SanityCheckPlan::new()),
+        ])
+        .build();
+    SessionContext::new_with_state(state)
 }
 
 /// Memory that sorting the members' exchanges may take before it spills.
@@ -101,7 +117,7 @@ pub(crate) async fn hours(sources: &[Source], pass: Pass, partitions: usize) -> 
     Ok(hours)
 }
 
-/// Observes every exchange and adds the traits up by account.
+/// Glances at every exchange and adds up by account what is seen.
 pub(crate) async fn profiles(
     sources: &[Source],
     pass: Pass,
@@ -109,40 +125,41 @@ pub(crate) async fn profiles(
     key: Key,
     calendar: &Calendar,
 ) -> Result<Vec<Member>> {
-    let context = context(partitions);
-    context.register_udf(functions::observe(key));
-    context.register_udaf(functions::profile(calendar.clone()));
+    let context = partitioned(partitions);
+    let finished = Finished::default();
+    context.register_udf(functions::glance(key));
+    context.register_udaf(functions::profile(key, calendar.clone(), finished.clone()));
     context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
-    let traits = context
+    let seen = context
         .sql(&format!(
-            "SELECT account_id, observe({}) AS traits FROM exchanges",
+            "SELECT account_id, glance({}) AS seen, prompt, prompt_sketch FROM exchanges",
             OBSERVED.join(", ")
         ))
         .await?;
-    // Traits are a tenth of an exchange: moving them to where their account is added up
-    // costs less than adding up every account in each partition and merging.
-    let traits = traits.repartition(Partitioning::Hash(vec![col("account_id")], partitions))?;
-    context.register_table("traits", traits.into_view())?;
+    // What is seen is a few numbers, and a prompt moves as a reference: moving them to
+    // where their account is added up costs less than adding up every account in each
+    // partition and merging.
+    let seen = seen.repartition(Partitioning::Hash(vec![col("account_id")], partitions))?;
+    context.register_table("seen", seen.into_view())?;
     let query = context.sql(include_str!("queries/profiles.sql")).await?;
-    members(query).await
-}
-
-async fn members(query: DataFrame) -> Result<Vec<Member>> {
     let mut stream = query.execute_stream().await?;
-    let mut members = Vec::new();
+    let mut accounts: Vec<(String, u64)> = Vec::new();
     while let Some(batch) = stream.try_next().await? {
         let ids = batch.column(0).as_string_view();
-        let profiles = batch.column(1).as_binary::<i64>();
-        for row in 0..batch.num_rows() {
-            if profiles.is_null(row) {
-                continue;
-            }
-            let profile = Profile::read(profiles.value(row))
-                .map_err(|e| datafusion::common::DataFusionError::External(Box::new(e)))?;
-            members.push(Member { account_id: ids.value(row).to_owned(), profile, record: None });
-        }
+        let numbers = batch.column(1).as_primitive::<UInt64Type>();
+        accounts.extend(
+            ids.iter().zip(numbers).filter_map(|(id, number)| Some((id?.to_owned(), number?))),
+        );
     }
-    Ok(members)
+    // Profiles lie in the order of their numbers.
+    accounts.sort_unstable_by_key(|(_, number)| *number);
+    let profiles = finished.take();
+    debug_assert_eq!(accounts.len(), profiles.len());
+    Ok(accounts
+        .into_iter()
+        .zip(profiles)
+        .map(|((account_id, _), profile)| Member { account_id, profile, record: None })
+        .collect())
 }
 
 /// No rows of the shape of [`member_exchanges`].

@@ -147,14 +147,15 @@ const REASONING_WORDS: &str = "step steps reasoning rationale thought thoughts t
                                monologue scratchpad deliberate deliberation justify explain 推理 思考";
 const GRADING_WORDS: &str = "rubric grade grading score scores rate rating evaluate judge criteria criterion verdict assess";
 
-const SLOTS: usize = 1024;
+const SLOT_BITS: u32 = 15;
+const SLOTS: usize = 1 << SLOT_BITS;
 
 /// The words, hashed once; bounded by the lists above.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
-    /// One bit for the top ten bits of each word's hash, so that most words of a
-    /// prompt cost one look.
-    filter: [u64; SLOTS / 64],
+    /// One bit for the top bits of each word's hash, so that most words of a prompt
+    /// cost one look.
+    filter: Box<[u64; SLOTS / 64]>,
     table: hashbrown::HashMap<u64, Entry, std::hash::BuildHasherDefault<Identity>>,
 }
 
@@ -194,7 +195,8 @@ pub(crate) struct Counts {
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        let mut tally = Tally { filter: [0; SLOTS / 64], table: hashbrown::HashMap::default() };
+        let mut tally =
+            Tally { filter: Box::new([0; SLOTS / 64]), table: hashbrown::HashMap::default() };
         for (capability, words) in WORDS {
             for word in words.split_whitespace() {
                 for hash in hashes(word) {
@@ -216,14 +218,14 @@ impl Tally {
     }
 
     fn entry(&mut self, hash: u64) -> &mut Entry {
-        let slot = (hash >> 54) as usize;
+        let slot = (hash >> (64 - SLOT_BITS)) as usize;
         self.filter[slot / 64] |= 1 << (slot % 64);
         self.table.entry(hash).or_default()
     }
 
     #[inline(always)]
     pub(crate) fn count(&self, hash: u64, counts: &mut Counts) {
-        let slot = (hash >> 54) as usize;
+        let slot = (hash >> (64 - SLOT_BITS)) as usize;
         if self.filter[slot / 64] >> (slot % 64) & 1 == 0 {
             return;
         }

@@ -8,4 +8,7 @@ mod traits;
 pub use lexicon::{Asks, CAPABILITIES, Capability};
 pub use sketch::{Key, SKETCH_BYTES, Sketch, SketchError};
 pub use text::{BANDS, TOPIC_BUCKETS, topic_similarity};
-pub use traits::{Flags, Observer, TRAITS_BYTES, Traits, TraitsError};
+pub use traits::{
+    Facts, Flags, GLANCE_BYTES, Glance, Link, Observer, Prompt, TRAITS_BYTES, Traits, TraitsError,
+    asks_for_reasoning, is_truncation,
+};

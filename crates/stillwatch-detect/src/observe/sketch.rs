@@ -81,6 +81,21 @@ impl Key {
         hasher.finish().max(1)
     }
 
+    /// A keyed hash of what links exchanges, for use within a run: nobody gets to see
+    /// it, so that one multiplication in place of SipHash will do. Never 0.
+    #[inline]
+    #[must_use]
+    pub(crate) fn link(&self, kind: u64, value: u64) -> u64 {
+        text::mix(value ^ self.halves[0], (self.halves[1] ^ kind.rotate_left(32)) | 1).max(1)
+    }
+
+    /// The same of bytes.
+    #[inline]
+    #[must_use]
+    pub(crate) fn link_bytes(&self, kind: u64, bytes: &[u8]) -> u64 {
+        self.link(kind, xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.inner))
+    }
+
     /// A keyed hash of bytes of one kind; never 0.
     #[inline]
     #[must_use]
@@ -135,7 +150,7 @@ pub(crate) mod kind {
 
 /// Makes sketches; remembers what it has just read, since templates, system prompts
 /// and common questions recur.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sketcher {
     key: Key,
     tally: Tally,
@@ -144,21 +159,25 @@ pub(crate) struct Sketcher {
 }
 
 /// A direct-mapped cache of [`MEMO_SLOTS`] places: a newer text takes the place of an
-/// older one. It changes speed, never results.
-#[derive(Debug)]
+/// older one. It changes speed, never results. Small, so that it stays in the
+/// processor's own.
+#[derive(Clone, Debug)]
 struct Memo<T> {
     slots: Vec<Option<(u128, T)>>,
 }
 
-const MEMO_SLOTS: usize = 1 << 15;
+const MEMO_SLOTS: usize = 1 << 12;
 
 impl<T: Copy> Memo<T> {
     fn new() -> Self {
-        Memo { slots: vec![None; MEMO_SLOTS] }
+        Memo { slots: Vec::new() }
     }
 
     #[inline]
     fn get_or_make(&mut self, text: &str, make: impl FnOnce() -> T) -> T {
+        if self.slots.is_empty() {
+            self.slots.resize(MEMO_SLOTS, None);
+        }
         let hash = xxhash_rust::xxh3::xxh3_128(text.as_bytes());
         let slot = &mut self.slots[hash as usize & (MEMO_SLOTS - 1)];
         match slot {
@@ -178,33 +197,53 @@ impl Sketcher {
     }
 
     pub(crate) fn sketch(&mut self, prompt: &str, system: Option<&str>) -> Sketch {
-        let Sketcher { key, tally, prompts, systems } = self;
-        let mut sketch = prompts.get_or_make(prompt, || {
-            let traits = text::read(prompt, key.inner, tally);
-            let keyed = |kind, value| if value == 0 { 0 } else { key.hash(kind, value) };
-            let mut bands = traits.bands;
-            for (index, band) in bands.iter_mut().enumerate() {
-                *band = keyed(kind::BAND + index as u64, *band);
-            }
-            Sketch {
-                whole: key.hash_bytes(kind::WHOLE, prompt.as_bytes()),
-                skeleton: keyed(kind::SKELETON, traits.skeleton),
-                opening: keyed(kind::OPENING, traits.opening),
-                closing: keyed(kind::CLOSING, traits.closing),
-                system: 0,
-                bands,
-                topic: traits.topic,
-                words: traits.words,
-                capability: traits.capability,
-                asks: traits.asks,
-            }
-        });
-        if let Some(system) = system.filter(|s| !s.is_empty()) {
-            sketch.system = systems.get_or_make(system, || {
-                key.hash(kind::SYSTEM, text::read(system, key.inner, tally).head)
-            });
-        }
+        let Sketcher { key, tally, prompts, .. } = self;
+        let mut sketch = prompts.get_or_make(prompt, || read(key, tally, prompt));
+        sketch.system = system.map_or(0, |system| self.system(system));
         sketch
+    }
+
+    /// The sketch of a prompt alone, from scratch.
+    pub(crate) fn read(&self, prompt: &str) -> Sketch {
+        read(&self.key, &self.tally, prompt)
+    }
+
+    /// The hash of the whole prompt, as its sketch has it.
+    #[inline]
+    pub(crate) fn whole(&self, prompt: &str) -> u64 {
+        self.key.hash_bytes(kind::WHOLE, prompt.as_bytes())
+    }
+
+    /// The hash of a system prompt, as sketches have it.
+    pub(crate) fn system(&mut self, system: &str) -> u64 {
+        if system.is_empty() {
+            return 0;
+        }
+        let Sketcher { key, tally, systems, .. } = self;
+        systems.get_or_make(system, || {
+            key.hash(kind::SYSTEM, text::read(system, key.inner, tally).head)
+        })
+    }
+}
+
+fn read(key: &Key, tally: &Tally, prompt: &str) -> Sketch {
+    let traits = text::read(prompt, key.inner, tally);
+    let keyed = |kind, value| if value == 0 { 0 } else { key.hash(kind, value) };
+    let mut bands = traits.bands;
+    for (index, band) in bands.iter_mut().enumerate() {
+        *band = keyed(kind::BAND + index as u64, *band);
+    }
+    Sketch {
+        whole: key.hash_bytes(kind::WHOLE, prompt.as_bytes()),
+        skeleton: keyed(kind::SKELETON, traits.skeleton),
+        opening: keyed(kind::OPENING, traits.opening),
+        closing: keyed(kind::CLOSING, traits.closing),
+        system: 0,
+        bands,
+        topic: traits.topic,
+        words: traits.words,
+        capability: traits.capability,
+        asks: traits.asks,
     }
 }
 

@@ -18,6 +18,8 @@ const SHINGLE_BUCKETS: usize = BANDS * ROWS;
 pub const TOPIC_BUCKETS: usize = 16;
 /// Words that the opening and the closing of a prompt are made of.
 const EDGE_WORDS: usize = 6;
+/// At least [`EDGE_WORDS`], and a power of two.
+const RING: usize = 8;
 /// Words of a system prompt that its link is made of; what follows is often filled
 /// in (dates, folders, user names).
 const SYSTEM_WORDS: usize = 32;
@@ -29,8 +31,6 @@ const TAIL_BYTES: usize = 4 << 10;
 /// The traits of a prompt before they are keyed; see [`super::sketch::Sketch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TextTraits {
-    /// Hash of the whole text.
-    pub whole: u64,
     /// Hash of the whole skeleton; 0 for prompts of fewer than six words.
     pub skeleton: u64,
     /// Hash of the first six words; 0 where there are fewer.
@@ -114,13 +114,13 @@ fn word_finish(h: u64) -> u64 {
 
 /// Where the words of a text go, in order.
 trait WordSink {
-    /// `content` says that the word is long enough to carry a topic.
-    fn word(&mut self, hash: u64, content: bool);
+    /// `content` says that the word is long enough to carry a topic. False to stop.
+    fn word(&mut self, hash: u64, content: bool) -> bool;
 }
 
-/// Cuts bytes into masked words.
+/// Cuts bytes into masked words; false where the sink stopped it.
 #[inline(always)]
-fn cut<S: WordSink>(text: &[u8], sink: &mut S) {
+fn cut<S: WordSink>(text: &[u8], sink: &mut S) -> bool {
     let mut at = 0;
     while at < text.len() {
         let b = text[at];
@@ -148,15 +148,20 @@ fn cut<S: WordSink>(text: &[u8], sink: &mut S) {
                 }
                 let length = at - start;
                 if length > 0 {
-                    if masked || length > WORD_BYTES_MAX {
-                        sink.word(MASK_NUMBER, false);
+                    let goes_on = if masked || length > WORD_BYTES_MAX {
+                        sink.word(MASK_NUMBER, false)
                     } else {
-                        sink.word(word_finish(h), length >= 4);
+                        sink.word(word_finish(h), length >= 4)
+                    };
+                    if !goes_on {
+                        return false;
                     }
                 }
                 if ideogram {
                     let end = (at + 3).min(text.len());
-                    sink.word(sign_hash(&text[at..end]), true);
+                    if !sink.word(sign_hash(&text[at..end]), true) {
+                        return false;
+                    }
                     at = end;
                 }
             }
@@ -166,7 +171,9 @@ fn cut<S: WordSink>(text: &[u8], sink: &mut S) {
                 let window = &rest[..rest.len().min(4096)];
                 match window.iter().position(|&b| b == b'"') {
                     Some(close) => {
-                        sink.word(MASK_QUOTE, false);
+                        if !sink.word(MASK_QUOTE, false) {
+                            return false;
+                        }
                         at += close + 2;
                     }
                     None => at += 1,
@@ -174,7 +181,9 @@ fn cut<S: WordSink>(text: &[u8], sink: &mut S) {
             }
             TICK if text[at..].starts_with(b"```") => {
                 let rest = &text[at + 3..];
-                sink.word(MASK_FENCE, false);
+                if !sink.word(MASK_FENCE, false) {
+                    return false;
+                }
                 match find_fence(rest) {
                     Some(close) => at += 3 + close + 3,
                     None => at = text.len(),
@@ -183,6 +192,7 @@ fn cut<S: WordSink>(text: &[u8], sink: &mut S) {
             _ => at += 1,
         }
     }
+    true
 }
 
 /// First byte of a three-byte character from U+3000 up to U+D7FF: kana, Han, Hangul.
@@ -199,7 +209,8 @@ struct Reader<'k> {
     key: u64,
     lexicon: &'k lexicon::Tally,
     words: u32,
-    recent: [u64; EDGE_WORDS],
+    /// The latest words, by their number modulo [`RING`].
+    recent: [u64; RING],
     skeleton: u64,
     opening: u64,
     head: u64,
@@ -210,7 +221,7 @@ struct Reader<'k> {
 
 impl WordSink for Reader<'_> {
     #[inline(always)]
-    fn word(&mut self, hash: u64, content: bool) {
+    fn word(&mut self, hash: u64, content: bool) -> bool {
         let index = self.words as usize;
         self.words += 1;
         self.skeleton = mix(self.skeleton ^ hash, 0x9fb2_1c65_1e98_df25);
@@ -220,29 +231,24 @@ impl WordSink for Reader<'_> {
         if index < SYSTEM_WORDS {
             self.head = self.skeleton;
         }
-        let previous = self.recent[(index + EDGE_WORDS - 1) % EDGE_WORDS];
-        let before = self.recent[(index + EDGE_WORDS - 2) % EDGE_WORDS];
-        self.recent[index % EDGE_WORDS] = hash;
+        let previous = self.recent[(index + RING - 1) % RING];
+        let before = self.recent[(index + RING - 2) % RING];
+        self.recent[index % RING] = hash;
         if index >= 2 {
             let shingle = mix(
                 hash ^ self.key,
                 previous.rotate_left(21) ^ before.rotate_left(42) ^ 0x94d0_49bb_1331_11eb,
             );
             let bucket = (shingle >> 60) as usize;
-            let value = shingle as u32;
-            if value < self.shingles[bucket] {
-                self.shingles[bucket] = value;
-            }
+            self.shingles[bucket] = self.shingles[bucket].min(shingle as u32);
         }
         if content {
             let keyed = mix(hash ^ self.key, 0xe703_7ed1_a0b4_28db);
             let bucket = (keyed >> 60) as usize;
-            let value = keyed as u32;
-            if value < self.topic[bucket] {
-                self.topic[bucket] = value;
-            }
+            self.topic[bucket] = self.topic[bucket].min(keyed as u32);
         }
         self.lexicon.count(hash, &mut self.counts);
+        true
     }
 }
 
@@ -253,7 +259,7 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         key,
         lexicon,
         words: 0,
-        recent: [0; EDGE_WORDS],
+        recent: [0; RING],
         skeleton: 0x51_7c_c1_b7_27_22_0a_95,
         opening: 0,
         head: 0,
@@ -261,17 +267,12 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         topic: [u32::MAX; TOPIC_BUCKETS],
         counts: lexicon::Counts::default(),
     };
-    if bytes.len() <= HEAD_BYTES + TAIL_BYTES {
-        cut(bytes, &mut reader);
-    } else {
-        cut(&bytes[..HEAD_BYTES], &mut reader);
-        cut(&bytes[bytes.len() - TAIL_BYTES..], &mut reader);
-    }
+    parts(bytes, |part| cut(part, &mut reader));
     let words = reader.words as usize;
     let mut closing = 0u64;
     if words >= 2 * EDGE_WORDS {
         for back in (0..EDGE_WORDS).rev() {
-            let word = reader.recent[(words - 1 - back) % EDGE_WORDS];
+            let word = reader.recent[(words - 1 - back) % RING];
             closing = mix(closing ^ word, 0x9fb2_1c65_1e98_df25);
         }
     }
@@ -296,7 +297,6 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         }
     }
     TextTraits {
-        whole: xxhash_rust::xxh3::xxh3_64_with_seed(bytes, 0),
         skeleton: if words >= EDGE_WORDS { reader.skeleton } else { 0 },
         opening: reader.opening,
         closing,
@@ -306,6 +306,15 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         words: words.min(u16::MAX as usize) as u16,
         capability: reader.counts.capability(),
         asks: reader.counts.asks(),
+    }
+}
+
+/// Gives the parts of a text that are read, until one says to stop.
+fn parts(text: &[u8], mut take: impl FnMut(&[u8]) -> bool) {
+    if text.len() <= HEAD_BYTES + TAIL_BYTES {
+        take(text);
+    } else if take(&text[..HEAD_BYTES]) {
+        take(&text[text.len() - TAIL_BYTES..]);
     }
 }
 
@@ -340,7 +349,6 @@ mod tests {
         let b =
             traits("Order 77 of user x81 says \"I want a refund!\". Write a short polite answer.");
         assert_eq!(a.skeleton, b.skeleton);
-        assert_ne!(a.whole, b.whole);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! One exchange in fixed size: the sketch of its text, the links it carries, what it
-//! asked for and what it cost.
+//! One exchange in fixed size: the sketch of its text, the links it carries and what
+//! it asked for.
 //!
-//! [`Traits`] is the only form in which an exchange travels between the parts of the
-//! engine. Its bytes ([`Traits::to_bytes`]) are little-endian, in the order of the
-//! fields, and live no longer than a run.
+//! An exchange travels between the parts of the engine as [`Traits`], or as a
+//! [`Glance`] where its text may never be needed. Their bytes are little-endian, in
+//! the order of the fields, and live no longer than a run.
 
 use stillwatch_exchange::{Exchange, Time};
 
@@ -47,6 +47,14 @@ impl Flags {
     pub fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
+
+    /// These and what the words of a prompt ask for.
+    #[inline]
+    #[must_use]
+    pub fn with(self, asks: Asks) -> Self {
+        let bit = |ask: u8, flag: u16| if asks.0 & ask != 0 { flag } else { 0 };
+        Flags(self.0 | bit(Asks::REASONING, Flags::REASONING) | bit(Asks::GRADING, Flags::GRADING))
+    }
 }
 
 /// One exchange, observed. Hashes are keyed; 0 stands for «the source did not say».
@@ -71,39 +79,221 @@ pub struct Traits {
     pub input_tokens: u32,
     pub output_tokens: u32,
     pub reasoning_tokens: u32,
-    /// Millionths of a US dollar.
-    pub cost_micro_usd: u32,
     pub flags: Flags,
 }
 
 /// Length of [`Traits::to_bytes`].
 pub const TRAITS_BYTES: usize =
-    8 * 2 + 8 * (5 + BANDS) + TOPIC_BUCKETS + 2 + 1 + 1 + 8 * 9 + 4 * 4 + 2;
+    8 * 2 + 8 * (5 + BANDS) + TOPIC_BUCKETS + 2 + 1 + 1 + 8 * 9 + 4 * 3 + 2;
+
+/// One exchange with its prompt unread: of the text there is the hash of the whole
+/// and that of the system prompt, and the flags lack what words ask for. Prompts are
+/// read where they are needed, and their sketches do not have to be moved there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glance {
+    pub time: Time,
+    /// A hash of the account's id.
+    pub account: u64,
+    pub row: u64,
+    pub whole: u64,
+    pub system: u64,
+    pub client: u64,
+    pub address: u64,
+    pub network: u64,
+    pub organization: u64,
+    pub credential: u64,
+    pub conversation: u64,
+    pub model: u64,
+    pub route: u64,
+    pub place: u64,
+    pub input_tokens: u32,
+    pub output_tokens: u32,
+    pub reasoning_tokens: u32,
+    pub flags: Flags,
+}
+
+/// Length of [`Glance::to_bytes`].
+pub const GLANCE_BYTES: usize = 8 * 14 + 4 * 3 + 2;
+
+impl Glance {
+    /// What a glance at an exchange would have shown. `account` is any hash of the
+    /// account's id.
+    #[must_use]
+    pub fn of(traits: &Traits, account: u64) -> Self {
+        Glance {
+            time: traits.time,
+            account,
+            row: traits.row,
+            whole: traits.text.whole,
+            system: traits.text.system,
+            client: traits.client,
+            address: traits.address,
+            network: traits.network,
+            organization: traits.organization,
+            credential: traits.credential,
+            conversation: traits.conversation,
+            model: traits.model,
+            route: traits.route,
+            place: traits.place,
+            input_tokens: traits.input_tokens,
+            output_tokens: traits.output_tokens,
+            reasoning_tokens: traits.reasoning_tokens,
+            flags: traits.flags,
+        }
+    }
+
+    fn with(&self, text: Sketch) -> Traits {
+        Traits {
+            time: self.time,
+            row: self.row,
+            text,
+            client: self.client,
+            address: self.address,
+            network: self.network,
+            organization: self.organization,
+            credential: self.credential,
+            conversation: self.conversation,
+            model: self.model,
+            route: self.route,
+            place: self.place,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            flags: self.flags.with(text.asks),
+        }
+    }
+
+    /// The fixed-size form.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; GLANCE_BYTES] {
+        let mut bytes = [0u8; GLANCE_BYTES];
+        let mut writer = Writer { bytes: &mut bytes, at: 0 };
+        writer.put(self.time.0.to_le_bytes());
+        for value in [
+            self.account,
+            self.row,
+            self.whole,
+            self.system,
+            self.client,
+            self.address,
+            self.network,
+            self.organization,
+            self.credential,
+            self.conversation,
+            self.model,
+            self.route,
+            self.place,
+        ] {
+            writer.put(value.to_le_bytes());
+        }
+        for value in [self.input_tokens, self.output_tokens, self.reasoning_tokens] {
+            writer.put(value.to_le_bytes());
+        }
+        writer.put(self.flags.0.to_le_bytes());
+        debug_assert_eq!(writer.at, GLANCE_BYTES);
+        bytes
+    }
+
+    /// Reads the fixed-size form.
+    ///
+    /// # Errors
+    /// The bytes have another length.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TraitsError> {
+        let bytes: &[u8; GLANCE_BYTES] =
+            bytes.try_into().map_err(|_| TraitsError(bytes.len(), GLANCE_BYTES))?;
+        let mut c = Cursor { bytes, at: 0 };
+        Ok(Glance {
+            time: Time(i64::from_le_bytes(c.take())),
+            account: c.u64(),
+            row: c.u64(),
+            whole: c.u64(),
+            system: c.u64(),
+            client: c.u64(),
+            address: c.u64(),
+            network: c.u64(),
+            organization: c.u64(),
+            credential: c.u64(),
+            conversation: c.u64(),
+            model: c.u64(),
+            route: c.u64(),
+            place: c.u64(),
+            input_tokens: c.u32(),
+            output_tokens: c.u32(),
+            reasoning_tokens: c.u32(),
+            flags: Flags(u16::from_le_bytes(c.take())),
+        })
+    }
+}
+
+/// What a source says of one exchange beside its prompt, with texts as hashes
+/// ([`Observer::hash`]); 0 and `None` where it does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    pub time: Time,
+    pub account: u64,
+    pub organization: u64,
+    pub credential: u64,
+    pub conversation: u64,
+    pub turn: u16,
+    pub request_model: u64,
+    pub response_model: u64,
+    pub route: u64,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub max_tokens: Option<u32>,
+    pub choices: Option<u16>,
+    pub is_seeded: bool,
+    pub stream: Option<bool>,
+    pub top_logprobs: u16,
+    pub biases: u16,
+    pub reasoning: u64,
+    /// The parameter for reasoning has a value that asks for some.
+    pub reasons: bool,
+    pub tools: u16,
+    pub input_tokens: u32,
+    pub output_tokens: u32,
+    pub reasoning_tokens: u32,
+    pub is_truncated: bool,
+    pub status: u16,
+    pub address: u64,
+    /// Of the network as the source has it, or else of the address's.
+    pub network: u64,
+    pub asn: u32,
+    pub country: u64,
+    pub tls_fingerprint: u64,
+    pub user_agent: u64,
+}
 
 /// Bytes that are not [`Traits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "traits of {0} bytes, expected {TRAITS_BYTES}: parts of the engine are of different versions"
-)]
-pub struct TraitsError(usize);
+#[error("an exchange of {0} bytes, expected {1}: parts of the engine are of different versions")]
+pub struct TraitsError(usize, usize);
 
-/// Kinds of link hashes; kinds of text hashes are in [`super::sketch`].
+/// Texts that exchanges are linked by; each kind is hashed in its own way. Kinds of
+/// text hashes are in [`super::sketch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Link {
+    Address = 65,
+    Network = 66,
+    Organization = 67,
+    Credential = 68,
+    Conversation = 69,
+    Model = 70,
+    Route = 71,
+    Other = 74,
+    Account = 75,
+}
+
+/// Kinds of hashes that are made from others.
 mod kind {
     pub const CLIENT: u64 = 64;
-    pub const ADDRESS: u64 = 65;
-    pub const NETWORK: u64 = 66;
-    pub const ORGANIZATION: u64 = 67;
-    pub const CREDENTIAL: u64 = 68;
-    pub const CONVERSATION: u64 = 69;
-    pub const MODEL: u64 = 70;
-    pub const ROUTE: u64 = 71;
     pub const PLACE: u64 = 72;
     pub const ROW: u64 = 73;
-    pub const OTHER: u64 = 74;
 }
 
 /// Turns exchanges into traits under one key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Observer {
     key: Key,
     sketcher: Sketcher,
@@ -128,124 +318,213 @@ impl Observer {
         }
     }
 
-    /// Observes one exchange. An unusable sketch costs the exchange its text and sets
-    /// [`Flags::NO_TEXT`].
-    pub fn observe(&mut self, exchange: &Exchange<'_>) -> Traits {
-        let (text, unusable) = match self.sketch(exchange) {
-            Ok(text) => (text, false),
-            Err(_) => (Sketch::default(), true),
-        };
-        let key = &self.key;
-        let hash = |kind: u64, text: Option<&str>| match text {
-            Some(text) if !text.is_empty() => key.hash_bytes(kind, text.as_bytes()),
-            _ => 0,
-        };
-        let mut flags = 0u16;
-        let mut set = |bit: u16, when: bool| flags |= if when { bit } else { 0 };
-        set(Flags::OPENING, exchange.turn.is_none_or(|t| t <= 1));
-        set(Flags::FOLLOW_UP, exchange.turn.is_some_and(|t| t > 1));
-        set(Flags::LIMITED, exchange.status == Some(429));
-        set(Flags::FAILED, exchange.status.is_some_and(|s| s >= 400 && s != 429));
-        set(Flags::LOGPROBS, exchange.request_top_logprobs.is_some_and(|n| n > 0));
-        set(Flags::BIASED, exchange.request_logit_bias_count.is_some_and(|n| n > 0));
-        set(
-            Flags::REASONING,
-            text.asks.0 & Asks::REASONING != 0
-                || exchange.request_reasoning.is_some_and(|r| {
-                    !r.is_empty() && !matches!(r, "none" | "off" | "disabled" | "0" | "minimal")
-                }),
-        );
-        set(Flags::GRADING, text.asks.0 & Asks::GRADING != 0);
-        set(Flags::TOOLS, exchange.request_tool_count.is_some_and(|n| n > 0));
-        set(Flags::TRUNCATED, exchange.response_finish_reason == Some("length"));
-        set(Flags::CHOICES, exchange.request_choice_count.is_some_and(|n| n > 1));
-        set(Flags::NO_TEXT, unusable);
+    /// The keyed hash of a text that exchanges are linked by; 0 for an empty one.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, link: Link, text: &str) -> u64 {
+        if text.is_empty() { 0 } else { self.key.link_bytes(link as u64, text.as_bytes()) }
+    }
 
-        let place = u64::from(exchange.client_asn.unwrap_or(0)) << 32
-            | u64::from(hash(kind::OTHER, exchange.client_country) as u32);
-        let address = hash(kind::ADDRESS, exchange.client_address);
-        let network = match exchange.client_network {
-            Some(network) => hash(kind::NETWORK, Some(network)),
-            None => exchange
-                .client_address
-                .and_then(network_of)
-                .map_or(0, |network| key.hash_bytes(kind::NETWORK, network.as_bytes())),
-        };
-        let conversation = hash(kind::CONVERSATION, exchange.conversation_id);
-        let row = key.hash(
-            kind::ROW,
-            text.whole
-                ^ (exchange.time.0 as u64).rotate_left(17)
-                ^ conversation.rotate_left(31)
-                ^ u64::from(exchange.turn.unwrap_or(0)).rotate_left(47)
-                ^ u64::from(exchange.usage_output_tokens.unwrap_or(0)).rotate_left(7),
-        );
-        Traits {
+    /// The hash of the network that an address is in; 0 for what is no address.
+    #[must_use]
+    pub fn network_hash(&self, address: &str) -> u64 {
+        network_of(address).map_or(0, |network| self.hash(Link::Network, &network))
+    }
+
+    /// The link of a system prompt.
+    #[must_use]
+    pub fn system_hash(&mut self, system: &str) -> u64 {
+        self.sketcher.system(system)
+    }
+
+    /// The facts of an exchange.
+    #[must_use]
+    pub fn facts(&self, exchange: &Exchange<'_>) -> Facts {
+        let hash = |link: Link, text: Option<&str>| text.map_or(0, |text| self.hash(link, text));
+        Facts {
             time: exchange.time,
-            row,
-            text,
-            client: self.client(exchange),
-            address,
-            network,
-            organization: hash(kind::ORGANIZATION, exchange.organization_id),
-            credential: hash(kind::CREDENTIAL, exchange.credential_id),
-            conversation,
-            model: hash(kind::MODEL, exchange.request_model.or(exchange.response_model)),
-            route: hash(kind::ROUTE, exchange.route),
-            place: if place == 0 { 0 } else { key.hash(kind::PLACE, place) },
+            account: self.hash(Link::Account, exchange.account_id),
+            organization: hash(Link::Organization, exchange.organization_id),
+            credential: hash(Link::Credential, exchange.credential_id),
+            conversation: hash(Link::Conversation, exchange.conversation_id),
+            turn: exchange.turn.unwrap_or(0),
+            request_model: hash(Link::Model, exchange.request_model),
+            response_model: hash(Link::Model, exchange.response_model),
+            route: hash(Link::Route, exchange.route),
+            temperature: exchange.request_temperature,
+            top_p: exchange.request_top_p,
+            max_tokens: exchange.request_max_tokens,
+            choices: exchange.request_choice_count,
+            is_seeded: exchange.request_seed.is_some(),
+            stream: exchange.request_stream,
+            top_logprobs: exchange.request_top_logprobs.unwrap_or(0),
+            biases: exchange.request_logit_bias_count.unwrap_or(0),
+            reasoning: hash(Link::Other, exchange.request_reasoning),
+            reasons: exchange.request_reasoning.is_some_and(asks_for_reasoning),
+            tools: exchange.request_tool_count.unwrap_or(0),
             input_tokens: exchange.usage_input_tokens.unwrap_or(0),
             output_tokens: exchange.usage_output_tokens.unwrap_or(0),
             reasoning_tokens: exchange.usage_reasoning_tokens.unwrap_or(0),
-            cost_micro_usd: exchange
-                .cost_usd
-                .filter(|c| c.is_finite() && *c > 0.0)
-                .map_or(0, |c| (c * 1e6).round().min(f64::from(u32::MAX)) as u32),
+            is_truncated: exchange.response_finish_reason.is_some_and(is_truncation),
+            status: exchange.status.unwrap_or(0),
+            address: hash(Link::Address, exchange.client_address),
+            network: match exchange.client_network {
+                Some(network) => self.hash(Link::Network, network),
+                None => exchange.client_address.map_or(0, |a| self.network_hash(a)),
+            },
+            asn: exchange.client_asn.unwrap_or(0),
+            country: hash(Link::Other, exchange.client_country),
+            tls_fingerprint: hash(Link::Other, exchange.tls_fingerprint),
+            user_agent: hash(Link::Other, exchange.user_agent),
+        }
+    }
+
+    /// The sketch of a prompt alone; a stored one has its system prompt too.
+    ///
+    /// # Errors
+    /// The stored sketch is unusable; see [`SketchError`].
+    pub fn text(&self, prompt: Prompt<'_>) -> Result<Sketch, SketchError> {
+        match prompt {
+            Prompt::Text(text) => Ok(self.sketcher.read(text)),
+            Prompt::Sketch(bytes) => Sketch::from_bytes(bytes, &self.key),
+        }
+    }
+
+    /// Observes one exchange. An unusable sketch costs the exchange its text and sets
+    /// [`Flags::NO_TEXT`].
+    pub fn observe(&mut self, exchange: &Exchange<'_>) -> Traits {
+        let text = self.sketch(exchange);
+        self.traits(&self.facts(exchange), text)
+    }
+
+    /// The traits of an exchange from its facts and its text.
+    #[must_use]
+    pub fn traits(&self, facts: &Facts, text: Result<Sketch, SketchError>) -> Traits {
+        let unusable = text.is_err();
+        let text = text.unwrap_or_default();
+        self.seen(facts, text.whole, text.system, unusable).with(text)
+    }
+
+    /// Glances at an exchange: the same as [`traits`](Self::traits), with the prompt
+    /// hashed but not read. `system` is that of [`system_hash`](Self::system_hash);
+    /// a stored sketch has its own.
+    #[must_use]
+    pub fn glance(&self, facts: &Facts, prompt: Prompt<'_>, system: u64) -> Glance {
+        match prompt {
+            Prompt::Text(text) => self.seen(facts, self.sketcher.whole(text), system, false),
+            Prompt::Sketch(bytes) => {
+                let text = Sketch::from_bytes(bytes, &self.key);
+                let unusable = text.is_err();
+                let text = text.unwrap_or_default();
+                self.seen(facts, text.whole, text.system, unusable)
+            }
+        }
+    }
+
+    fn seen(&self, facts: &Facts, whole: u64, system: u64, unusable: bool) -> Glance {
+        let key = &self.key;
+        let mut flags = 0u16;
+        let mut set = |bit: u16, when: bool| flags |= if when { bit } else { 0 };
+        set(Flags::OPENING, facts.turn <= 1);
+        set(Flags::FOLLOW_UP, facts.turn > 1);
+        set(Flags::LIMITED, facts.status == 429);
+        set(Flags::FAILED, facts.status >= 400 && facts.status != 429);
+        set(Flags::LOGPROBS, facts.top_logprobs > 0);
+        set(Flags::BIASED, facts.biases > 0);
+        set(Flags::REASONING, facts.reasons);
+        set(Flags::TOOLS, facts.tools > 0);
+        set(Flags::TRUNCATED, facts.is_truncated);
+        set(Flags::CHOICES, facts.choices.is_some_and(|n| n > 1));
+        set(Flags::NO_TEXT, unusable);
+        let place = u64::from(facts.asn) << 32 | u64::from(facts.country as u32);
+        let row = key.link(
+            kind::ROW,
+            whole
+                ^ (facts.time.0 as u64).rotate_left(17)
+                ^ facts.conversation.rotate_left(31)
+                ^ u64::from(facts.turn).rotate_left(47)
+                ^ u64::from(facts.output_tokens).rotate_left(7),
+        );
+        Glance {
+            time: facts.time,
+            account: facts.account,
+            row,
+            whole,
+            system,
+            client: self.client(facts),
+            address: facts.address,
+            network: facts.network,
+            organization: facts.organization,
+            credential: facts.credential,
+            conversation: facts.conversation,
+            model: if facts.request_model == 0 {
+                facts.response_model
+            } else {
+                facts.request_model
+            },
+            route: facts.route,
+            place: if place == 0 { 0 } else { key.link(kind::PLACE, place) },
+            input_tokens: facts.input_tokens,
+            output_tokens: facts.output_tokens,
+            reasoning_tokens: facts.reasoning_tokens,
             flags: Flags(flags),
         }
     }
 
     /// The joint trait of a client: none of its parts is rare, together they may be.
     /// 0 where neither fingerprint nor user agent is known.
-    fn client(&self, exchange: &Exchange<'_>) -> u64 {
-        if exchange.tls_fingerprint.is_none() && exchange.user_agent.is_none() {
+    fn client(&self, facts: &Facts) -> u64 {
+        if facts.tls_fingerprint == 0 && facts.user_agent == 0 {
             return 0;
         }
-        let mut parts = [0u8; 64];
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            parts[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
-        let text =
-            |t: Option<&str>| xxhash_rust::xxh3::xxh3_64(t.unwrap_or("").as_bytes()).to_le_bytes();
-        put(&text(exchange.tls_fingerprint));
-        put(&text(exchange.user_agent));
-        put(&text(exchange.request_reasoning));
-        put(&exchange.request_temperature.map_or(u32::MAX, f32::to_bits).to_le_bytes());
-        put(&exchange.request_top_p.map_or(u32::MAX, f32::to_bits).to_le_bytes());
-        put(&exchange.request_max_tokens.unwrap_or(u32::MAX).to_le_bytes());
-        put(&exchange.request_tool_count.unwrap_or(0).to_le_bytes());
-        put(&exchange.request_top_logprobs.unwrap_or(0).to_le_bytes());
-        put(&exchange.request_choice_count.unwrap_or(1).to_le_bytes());
-        put(&[
-            exchange.request_stream.map_or(2, u8::from),
-            u8::from(exchange.request_seed.is_some()),
-            u8::from(exchange.request_logit_bias_count.is_some_and(|n| n > 0)),
-        ]);
-        self.key.hash_bytes(kind::CLIENT, &parts[..at])
+        let number = |value: Option<f32>| u64::from(value.map_or(u32::MAX, f32::to_bits));
+        let parts = [
+            facts.tls_fingerprint,
+            facts.user_agent,
+            facts.reasoning,
+            number(facts.temperature) << 32 | number(facts.top_p),
+            u64::from(facts.max_tokens.unwrap_or(u32::MAX)) << 32
+                | u64::from(facts.tools) << 16
+                | u64::from(facts.top_logprobs),
+            u64::from(facts.choices.unwrap_or(1)) << 32
+                | u64::from(facts.stream.map_or(2, u8::from)) << 16
+                | u64::from(facts.is_seeded) << 8
+                | u64::from(facts.biases > 0),
+        ];
+        // Keyed at each step, so that no two orders of parts meet.
+        parts.into_iter().fold(1, |hash, part| self.key.link(kind::CLIENT, hash ^ part))
     }
 
     /// The keyed hash of a value from the accounts table, comparable within one run.
     #[must_use]
     pub fn link(&self, value: &str) -> u64 {
-        self.key.hash_bytes(kind::OTHER, value.as_bytes())
+        self.hash(Link::Other, value)
     }
 
     /// The hash that [`Traits::model`] has for a model of this name.
     #[must_use]
     pub fn model(&self, name: &str) -> u64 {
-        self.key.hash_bytes(kind::MODEL, name.as_bytes())
+        self.hash(Link::Model, name)
     }
+}
+
+/// The text of an exchange, or what stands for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Prompt<'a> {
+    Text(&'a str),
+    Sketch(&'a [u8]),
+}
+
+/// Whether a value of the parameter for reasoning asks for some.
+#[must_use]
+pub fn asks_for_reasoning(value: &str) -> bool {
+    !matches!(value, "" | "none" | "off" | "disabled" | "0" | "minimal")
+}
+
+/// Whether a reason for the end of an answer is that it ran into its limit.
+#[must_use]
+pub fn is_truncation(reason: &str) -> bool {
+    reason == "length"
 }
 
 /// The /24 of an IPv4 address or the /48 of an IPv6 address, as text; `None` for what
@@ -264,7 +543,7 @@ fn network_of(address: &str) -> Option<String> {
 }
 
 struct Writer<'a> {
-    bytes: &'a mut [u8; TRAITS_BYTES],
+    bytes: &'a mut [u8],
     at: usize,
 }
 
@@ -277,7 +556,7 @@ impl Writer<'_> {
 }
 
 struct Cursor<'a> {
-    bytes: &'a [u8; TRAITS_BYTES],
+    bytes: &'a [u8],
     at: usize,
 }
 
@@ -330,9 +609,7 @@ impl Traits {
         ] {
             writer.put(value.to_le_bytes());
         }
-        for value in
-            [self.input_tokens, self.output_tokens, self.reasoning_tokens, self.cost_micro_usd]
-        {
+        for value in [self.input_tokens, self.output_tokens, self.reasoning_tokens] {
             writer.put(value.to_le_bytes());
         }
         writer.put(self.flags.0.to_le_bytes());
@@ -345,7 +622,8 @@ impl Traits {
     /// # Errors
     /// The bytes have another length.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TraitsError> {
-        let bytes: &[u8; TRAITS_BYTES] = bytes.try_into().map_err(|_| TraitsError(bytes.len()))?;
+        let bytes: &[u8; TRAITS_BYTES] =
+            bytes.try_into().map_err(|_| TraitsError(bytes.len(), TRAITS_BYTES))?;
         let mut c = Cursor { bytes, at: 0 };
         let time = Time(i64::from_le_bytes(c.take()));
         let row = c.u64();
@@ -386,7 +664,6 @@ impl Traits {
             input_tokens: c.u32(),
             output_tokens: c.u32(),
             reasoning_tokens: c.u32(),
-            cost_micro_usd: c.u32(),
             flags: Flags(u16::from_le_bytes(c.take())),
         })
     }
@@ -405,7 +682,6 @@ mod tests {
             client_address: Some("203.0.113.77"),
             tls_fingerprint: Some("t13d1516h2"),
             status: Some(429),
-            cost_usd: Some(0.0125),
             usage_output_tokens: Some(700),
             ..Exchange::default()
         }
@@ -430,6 +706,23 @@ mod tests {
             ..text
         };
         assert_eq!(observer.observe(&sketched), observer.observe(&text));
+    }
+
+    #[test]
+    fn a_glance_shows_what_reading_does() {
+        let mut observer = Observer::new(Key::derive(b"k"));
+        let bytes = observer.sketch(&exchange()).unwrap().to_bytes(&Key::derive(b"k"));
+        let whole = observer.observe(&exchange());
+        let facts = observer.facts(&exchange());
+        let system = observer.system_hash("You are brief.");
+        for (prompt, system) in
+            [(Prompt::Text(exchange().prompt.unwrap()), system), (Prompt::Sketch(&bytes), 0)]
+        {
+            let seen = observer.glance(&facts, prompt, system);
+            assert_eq!(Glance::from_bytes(&seen.to_bytes()), Ok(seen));
+            let text = Sketch { system: seen.system, ..observer.text(prompt).unwrap() };
+            assert_eq!(seen.with(text), whole);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The engine's own functions in SQL: `observe` and `profile`.
+//! The engine's own functions in SQL: `glance`, `observe` and `profile`.
 
 mod observe;
 mod profile;
 
-pub(crate) use observe::{OBSERVED, observe};
-pub(crate) use profile::profile;
+pub(crate) use observe::{OBSERVED, glance, observe};
+pub(crate) use profile::{Finished, profile};

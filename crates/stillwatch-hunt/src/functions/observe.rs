@@ -1,22 +1,31 @@
-//! `observe(columns…)`: one exchange becomes its traits, a binary of fixed size.
+//! `glance(columns…)` and `observe(columns…)`: one exchange becomes a binary of fixed
+//! size, its traits or what a glance shows of them.
+//!
+//! Columns are gone through one by one, not row by row: most have few distinct values
+//! or none at all, which is cheap to see of a column and dear to see of a row.
 
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Float32Array,
-    Float64Array, Int64Array, PrimitiveArray, StringViewArray, TimestampMicrosecondArray,
-    UInt16Array, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, FixedSizeBinaryArray,
+    PrimitiveArray, StringViewArray,
 };
 use arrow::buffer::MutableBuffer;
-use arrow::datatypes::{ArrowPrimitiveType, DataType};
+use arrow::datatypes::{
+    DataType, Float32Type, Int64Type, TimestampMicrosecondType, UInt16Type, UInt32Type,
+};
 use datafusion::common::{Result, exec_datafusion_err, internal_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use stillwatch_detect::observe::{Key, Observer, TRAITS_BYTES};
-use stillwatch_exchange::{Exchange, Time};
+use stillwatch_detect::observe::{
+    Facts, GLANCE_BYTES, Key, Link, Observer, Prompt, Sketch, TRAITS_BYTES, asks_for_reasoning,
+    is_truncation,
+};
+use stillwatch_exchange::Time;
 
-/// The columns that `observe` takes, in its order.
+/// The columns that `glance` and `observe` take, in their order.
 pub(crate) const OBSERVED: &[&str] = &[
     "time",
     "account_id",
@@ -51,16 +60,32 @@ pub(crate) const OBSERVED: &[&str] = &[
     "client_country",
     "tls_fingerprint",
     "user_agent",
-    "cost_usd",
 ];
 
-/// The function under a key.
+/// Exchanges become their traits.
 pub(crate) fn observe(key: Key) -> ScalarUDF {
+    function("observe", What::Traits, key)
+}
+
+/// Exchanges become what a glance shows of them: their prompts are not read.
+pub(crate) fn glance(key: Key) -> ScalarUDF {
+    function("glance", What::Glance, key)
+}
+
+fn function(name: &'static str, what: What, key: Key) -> ScalarUDF {
     ScalarUDF::new_from_impl(Observe {
+        name,
+        what,
         signature: Signature::any(OBSERVED.len(), Volatility::Immutable),
         key,
         idle: Idle(Arc::new(Mutex::new(Vec::new()))),
     })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Traits,
+    Glance,
 }
 
 /// Observers that no batch is using; at most one a thread. Two functions under one key
@@ -70,6 +95,8 @@ struct Idle(Arc<Mutex<Vec<Observer>>>);
 
 #[derive(PartialEq, Eq, Hash)]
 struct Observe {
+    name: &'static str,
+    what: What,
     signature: Signature,
     key: Key,
     idle: Idle,
@@ -77,7 +104,7 @@ struct Observe {
 
 impl std::fmt::Debug for Observe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("observe")
+        f.write_str(self.name)
     }
 }
 
@@ -87,13 +114,22 @@ impl PartialEq for Idle {
     }
 }
 impl Eq for Idle {}
-impl std::hash::Hash for Idle {
-    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+impl Hash for Idle {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Observe {
+    fn size(&self) -> usize {
+        match self.what {
+            What::Traits => TRAITS_BYTES,
+            What::Glance => GLANCE_BYTES,
+        }
+    }
 }
 
 impl ScalarUDFImpl for Observe {
     fn name(&self) -> &str {
-        "observe"
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -101,119 +137,222 @@ impl ScalarUDFImpl for Observe {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::FixedSizeBinary(TRAITS_BYTES as i32))
+        Ok(DataType::FixedSizeBinary(self.size() as i32))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut observer = self
-            .idle
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_else(|| Observer::new(self.key));
-        let mut bytes = MutableBuffer::with_capacity(args.number_rows * TRAITS_BYTES);
-        for exchange in rows(&arrays)? {
-            bytes.extend_from_slice(&observer.observe(&exchange).to_bytes());
+        let idle = || self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observer = idle().pop().unwrap_or_else(|| Observer::new(self.key));
+        let columns = Columns { arrays: &arrays };
+        let facts = columns.facts(&observer)?;
+        let systems = columns.systems(&mut observer)?;
+        let prompts = columns.prompts()?;
+        let mut bytes = MutableBuffer::with_capacity(facts.len() * self.size());
+        for (row, (facts, system)) in facts.iter().zip(systems).enumerate() {
+            let prompt = prompts.get(row);
+            match self.what {
+                What::Glance => {
+                    let seen = observer.glance(facts, prompt, system);
+                    bytes.extend_from_slice(&seen.to_bytes());
+                }
+                What::Traits => {
+                    let text = observer.text(prompt);
+                    let text = text.map(|text| match prompt {
+                        Prompt::Text(_) => Sketch { system, ..text },
+                        Prompt::Sketch(_) => text,
+                    });
+                    bytes.extend_from_slice(&observer.traits(facts, text).to_bytes());
+                }
+            }
         }
-        self.idle.0.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
-        let array = FixedSizeBinaryArray::try_new(TRAITS_BYTES as i32, bytes.into(), None)?;
+        idle().push(observer);
+        let array = FixedSizeBinaryArray::try_new(self.size() as i32, bytes.into(), None)?;
         Ok(ColumnarValue::Array(Arc::new(array)))
     }
 }
 
-fn cast<A: 'static>(arrays: &[ArrayRef], index: usize) -> Result<&A> {
-    let array = arrays
-        .get(index)
-        .ok_or_else(|| internal_datafusion_err!("observe takes {} columns", OBSERVED.len()))?;
-    array.as_any().downcast_ref::<A>().ok_or_else(|| {
-        exec_datafusion_err!("observe: column {} has type {}", OBSERVED[index], array.data_type())
-    })
+/// Prompts, or the sketches that stand for them.
+pub(super) struct Prompts<'a> {
+    texts: &'a StringViewArray,
+    sketches: &'a BinaryViewArray,
 }
 
-fn value<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, row: usize) -> Option<T::Native> {
-    array.is_valid(row).then(|| array.value(row))
+impl<'a> Prompts<'a> {
+    pub(super) fn of(texts: &'a ArrayRef, sketches: &'a ArrayRef) -> Result<Self> {
+        Ok(Prompts {
+            texts: texts.as_string_view_opt().ok_or_else(|| misfit("prompt", texts))?,
+            sketches: sketches
+                .as_binary_view_opt()
+                .ok_or_else(|| misfit("prompt_sketch", sketches))?,
+        })
+    }
+
+    pub(super) fn get(&self, row: usize) -> Prompt<'a> {
+        if self.sketches.is_valid(row) {
+            Prompt::Sketch(self.sketches.value(row))
+        } else if self.texts.is_valid(row) {
+            Prompt::Text(self.texts.value(row))
+        } else {
+            Prompt::Text("")
+        }
+    }
 }
 
-fn text(array: &StringViewArray, row: usize) -> Option<&str> {
-    array.is_valid(row).then(|| array.value(row))
+fn misfit(name: &str, array: &ArrayRef) -> datafusion::common::DataFusionError {
+    exec_datafusion_err!("column {name} has type {}", array.data_type())
 }
 
-/// The rows of columns in the order of [`OBSERVED`].
-fn rows(arrays: &[ArrayRef]) -> Result<impl Iterator<Item = Exchange<'_>>> {
-    let time = cast::<TimestampMicrosecondArray>(arrays, 0)?;
-    let account_id = cast::<StringViewArray>(arrays, 1)?;
-    let organization_id = cast::<StringViewArray>(arrays, 2)?;
-    let credential_id = cast::<StringViewArray>(arrays, 3)?;
-    let conversation_id = cast::<StringViewArray>(arrays, 4)?;
-    let turn = cast::<UInt16Array>(arrays, 5)?;
-    let request_model = cast::<StringViewArray>(arrays, 6)?;
-    let response_model = cast::<StringViewArray>(arrays, 7)?;
-    let route = cast::<StringViewArray>(arrays, 8)?;
-    let system_instructions = cast::<StringViewArray>(arrays, 9)?;
-    let prompt = cast::<StringViewArray>(arrays, 10)?;
-    let prompt_sketch = cast::<BinaryViewArray>(arrays, 11)?;
-    let request_temperature = cast::<Float32Array>(arrays, 12)?;
-    let request_top_p = cast::<Float32Array>(arrays, 13)?;
-    let request_max_tokens = cast::<UInt32Array>(arrays, 14)?;
-    let request_choice_count = cast::<UInt16Array>(arrays, 15)?;
-    let request_seed = cast::<Int64Array>(arrays, 16)?;
-    let request_stream = cast::<BooleanArray>(arrays, 17)?;
-    let request_top_logprobs = cast::<UInt16Array>(arrays, 18)?;
-    let request_logit_bias_count = cast::<UInt16Array>(arrays, 19)?;
-    let request_reasoning = cast::<StringViewArray>(arrays, 20)?;
-    let request_tool_count = cast::<UInt16Array>(arrays, 21)?;
-    let usage_input_tokens = cast::<UInt32Array>(arrays, 22)?;
-    let usage_output_tokens = cast::<UInt32Array>(arrays, 23)?;
-    let usage_reasoning_tokens = cast::<UInt32Array>(arrays, 24)?;
-    let response_finish_reason = cast::<StringViewArray>(arrays, 25)?;
-    let status = cast::<UInt16Array>(arrays, 26)?;
-    let client_address = cast::<StringViewArray>(arrays, 27)?;
-    let client_network = cast::<StringViewArray>(arrays, 28)?;
-    let client_asn = cast::<UInt32Array>(arrays, 29)?;
-    let client_country = cast::<StringViewArray>(arrays, 30)?;
-    let tls_fingerprint = cast::<StringViewArray>(arrays, 31)?;
-    let user_agent = cast::<StringViewArray>(arrays, 32)?;
-    let cost_usd = cast::<Float64Array>(arrays, 33)?;
-    Ok((0..time.len()).map(move |row| Exchange {
-        exchange_id: None,
-        time: Time(time.value(row)),
-        account_id: account_id.value(row),
-        organization_id: text(organization_id, row),
-        credential_id: text(credential_id, row),
-        conversation_id: text(conversation_id, row),
-        turn: value(turn, row),
-        provider_name: None,
-        operation_name: None,
-        request_model: text(request_model, row),
-        response_model: text(response_model, row),
-        route: text(route, row),
-        system_instructions: text(system_instructions, row),
-        prompt: text(prompt, row),
-        prompt_sketch: prompt_sketch.is_valid(row).then(|| prompt_sketch.value(row)),
-        request_temperature: value(request_temperature, row),
-        request_top_p: value(request_top_p, row),
-        request_max_tokens: value(request_max_tokens, row),
-        request_choice_count: value(request_choice_count, row),
-        request_seed: value(request_seed, row),
-        request_stream: request_stream.is_valid(row).then(|| request_stream.value(row)),
-        request_top_logprobs: value(request_top_logprobs, row),
-        request_logit_bias_count: value(request_logit_bias_count, row),
-        request_reasoning: text(request_reasoning, row),
-        request_tool_count: value(request_tool_count, row),
-        usage_input_tokens: value(usage_input_tokens, row),
-        usage_output_tokens: value(usage_output_tokens, row),
-        usage_reasoning_tokens: value(usage_reasoning_tokens, row),
-        response_finish_reason: text(response_finish_reason, row),
-        response_digest: None,
-        status: value(status, row),
-        client_address: text(client_address, row),
-        client_network: text(client_network, row),
-        client_asn: value(client_asn, row),
-        client_country: text(client_country, row),
-        tls_fingerprint: text(tls_fingerprint, row),
-        user_agent: text(user_agent, row),
-        cost_usd: value(cost_usd, row),
-    }))
+/// Columns in the order of [`OBSERVED`].
+struct Columns<'a> {
+    arrays: &'a [ArrayRef],
+}
+
+impl<'a> Columns<'a> {
+    fn get(&self, name: &str) -> Result<&'a ArrayRef> {
+        let index = OBSERVED.iter().position(|n| *n == name);
+        index
+            .and_then(|i| self.arrays.get(i))
+            .ok_or_else(|| internal_datafusion_err!("column {name} is not observed"))
+    }
+
+    fn texts(&self, name: &str) -> Result<&'a StringViewArray> {
+        let array = self.get(name)?;
+        array.as_string_view_opt().ok_or_else(|| misfit(name, array))
+    }
+
+    fn prompts(&self) -> Result<Prompts<'a>> {
+        Prompts::of(self.get("prompt")?, self.get("prompt_sketch")?)
+    }
+
+    /// Sets what `set` says for each value that there is.
+    fn numbers<T: ArrowPrimitiveType>(
+        &self,
+        name: &str,
+        facts: &mut [Facts],
+        set: impl Fn(&mut Facts, T::Native),
+    ) -> Result<()> {
+        let array = self.get(name)?;
+        let array: &PrimitiveArray<T> =
+            array.as_primitive_opt().ok_or_else(|| misfit(name, array))?;
+        if array.null_count() == 0 {
+            for (facts, value) in facts.iter_mut().zip(array.values()) {
+                set(facts, *value);
+            }
+        } else if let Some(nulls) = array.nulls() {
+            for row in nulls.valid_indices() {
+                set(&mut facts[row], array.value(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets what `set` says for each text that there is, by what `make` makes of it.
+    fn hashes<V: Copy + Default>(
+        &self,
+        name: &str,
+        facts: &mut [Facts],
+        make: impl FnMut(&str) -> V,
+        set: impl Fn(&mut Facts, V),
+    ) -> Result<()> {
+        each_text(self.texts(name)?, make, |row, value| set(&mut facts[row], value));
+        Ok(())
+    }
+
+    fn systems(&self, observer: &mut Observer) -> Result<Vec<u64>> {
+        let texts = self.texts("system_instructions")?;
+        let mut systems = vec![0; texts.len()];
+        each_text(texts, |text| observer.system_hash(text), |row, hash| systems[row] = hash);
+        Ok(systems)
+    }
+
+    fn facts(&self, observer: &Observer) -> Result<Vec<Facts>> {
+        let rows = self.arrays.first().map_or(0, |a| a.len());
+        let mut all = vec![Facts::default(); rows];
+        let facts = all.as_mut_slice();
+        let link = |link: Link| move |text: &str| observer.hash(link, text);
+        self.numbers::<TimestampMicrosecondType>("time", facts, |f, v| f.time = Time(v))?;
+        self.hashes("account_id", facts, link(Link::Account), |f, v| f.account = v)?;
+        self.hashes("organization_id", facts, link(Link::Organization), |f, v| {
+            f.organization = v;
+        })?;
+        self.hashes("credential_id", facts, link(Link::Credential), |f, v| f.credential = v)?;
+        self.hashes("conversation_id", facts, link(Link::Conversation), |f, v| {
+            f.conversation = v;
+        })?;
+        self.numbers::<UInt16Type>("turn", facts, |f, v| f.turn = v)?;
+        self.hashes("request_model", facts, link(Link::Model), |f, v| f.request_model = v)?;
+        self.hashes("response_model", facts, link(Link::Model), |f, v| f.response_model = v)?;
+        self.hashes("route", facts, link(Link::Route), |f, v| f.route = v)?;
+        self.numbers::<Float32Type>("request_temperature", facts, |f, v| {
+            f.temperature = Some(v);
+        })?;
+        self.numbers::<Float32Type>("request_top_p", facts, |f, v| f.top_p = Some(v))?;
+        self.numbers::<UInt32Type>("request_max_tokens", facts, |f, v| f.max_tokens = Some(v))?;
+        self.numbers::<UInt16Type>("request_choice_count", facts, |f, v| f.choices = Some(v))?;
+        self.numbers::<Int64Type>("request_seed", facts, |f, _| f.is_seeded = true)?;
+        let stream = self.get("request_stream")?;
+        let stream = stream.as_boolean_opt().ok_or_else(|| misfit("request_stream", stream))?;
+        for (facts, value) in facts.iter_mut().zip(stream) {
+            facts.stream = value;
+        }
+        self.numbers::<UInt16Type>("request_top_logprobs", facts, |f, v| f.top_logprobs = v)?;
+        self.numbers::<UInt16Type>("request_logit_bias_count", facts, |f, v| f.biases = v)?;
+        self.hashes(
+            "request_reasoning",
+            facts,
+            |text| (observer.hash(Link::Other, text), asks_for_reasoning(text)),
+            |f, v| (f.reasoning, f.reasons) = v,
+        )?;
+        self.numbers::<UInt16Type>("request_tool_count", facts, |f, v| f.tools = v)?;
+        self.numbers::<UInt32Type>("usage_input_tokens", facts, |f, v| f.input_tokens = v)?;
+        self.numbers::<UInt32Type>("usage_output_tokens", facts, |f, v| f.output_tokens = v)?;
+        self.numbers::<UInt32Type>("usage_reasoning_tokens", facts, |f, v| {
+            f.reasoning_tokens = v;
+        })?;
+        self.hashes("response_finish_reason", facts, is_truncation, |f, v| f.is_truncated = v)?;
+        self.numbers::<UInt16Type>("status", facts, |f, v| f.status = v)?;
+        self.hashes("client_address", facts, link(Link::Address), |f, v| f.address = v)?;
+        let networks = self.texts("client_network")?;
+        if networks.null_count() > 0 {
+            let of_address = |text: &str| observer.network_hash(text);
+            self.hashes("client_address", facts, of_address, |f, v| f.network = v)?;
+        }
+        self.hashes("client_network", facts, link(Link::Network), |f, v| f.network = v)?;
+        self.numbers::<UInt32Type>("client_asn", facts, |f, v| f.asn = v)?;
+        self.hashes("client_country", facts, link(Link::Other), |f, v| f.country = v)?;
+        self.hashes("tls_fingerprint", facts, link(Link::Other), |f, v| f.tls_fingerprint = v)?;
+        self.hashes("user_agent", facts, link(Link::Other), |f, v| f.user_agent = v)?;
+        Ok(all)
+    }
+}
+
+/// Places for values of a column that were made a moment ago; a power of two.
+const RECENT: usize = 256;
+
+/// Makes a value of each text that there is. Texts of one dictionary page share their
+/// views, short ones are in theirs: views that are equal say that the texts are, and
+/// are compared without looking at them.
+fn each_text<V: Copy + Default>(
+    texts: &StringViewArray,
+    mut make: impl FnMut(&str) -> V,
+    mut take: impl FnMut(usize, V),
+) {
+    if texts.null_count() == texts.len() {
+        return;
+    }
+    // No view is all ones: it would be longer than its buffer.
+    let mut recent = [(u128::MAX, V::default()); RECENT];
+    let nulls = texts.nulls();
+    for (row, &view) in texts.views().iter().enumerate() {
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            continue;
+        }
+        let mixed = ((view >> 64) as u64 ^ view as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = &mut recent[(mixed >> 56) as usize % RECENT];
+        if slot.0 != view {
+            *slot = (view, make(texts.value(row)));
+        }
+        take(row, slot.1);
+    }
 }

@@ -1,11 +1,15 @@
-//! `profile(traits, account_id)`: the traits of an account's exchanges add up to its
-//! profile, in the stored form of [`Profile::write`].
+//! `profile(seen, prompt, prompt_sketch)`: what was seen of an account's exchanges adds
+//! up to its profile.
+//!
+//! Parts travel in the stored form of [`Profile::write`]. Finished profiles stay where
+//! they are, in [`Finished`], and the function's value is a profile's number there:
+//! written out and read back, all of them would be in memory three times.
 
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray,
-    LargeBinaryBuilder, StringViewArray,
+    Array, ArrayRef, AsArray, BooleanArray, LargeBinaryArray, LargeBinaryBuilder, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
@@ -15,21 +19,68 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 use stillwatch_detect::calendar::Calendar;
-use stillwatch_detect::observe::Traits;
+use stillwatch_detect::observe::{Glance, Key, Observer};
 use stillwatch_detect::profile::Profile;
 
-/// The function over a period.
-pub(crate) fn profile(calendar: Calendar) -> AggregateUDF {
+use super::observe::Prompts;
+
+/// The function under a key and over a period.
+pub(crate) fn profile(key: Key, calendar: Calendar, finished: Finished) -> AggregateUDF {
     AggregateUDF::new_from_impl(ProfileFunction {
-        signature: Signature::any(2, Volatility::Immutable),
+        signature: Signature::any(3, Volatility::Immutable),
+        key,
         calendar,
+        finished,
     })
+}
+
+/// The profiles that are complete, by the numbers that the function has given out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Finished(Arc<Mutex<Vec<Profile>>>);
+
+impl Finished {
+    /// Takes all of them.
+    pub(crate) fn take(&self) -> Vec<Profile> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts profiles in; gives their numbers.
+    fn put(&self, profiles: impl IntoIterator<Item = Profile>) -> std::ops::Range<u64> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = all.len() as u64;
+        all.extend(profiles);
+        first..all.len() as u64
+    }
+}
+
+/// Where results go does not make another function.
+impl PartialEq for Finished {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for Finished {}
+impl Hash for Finished {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ProfileFunction {
     signature: Signature,
+    key: Key,
     calendar: Calendar,
+    finished: Finished,
+}
+
+impl ProfileFunction {
+    fn groups(&self) -> Groups {
+        Groups {
+            observer: Observer::new(self.key),
+            calendar: self.calendar.clone(),
+            finished: self.finished.clone(),
+            profiles: Vec::new(),
+        }
+    }
 }
 
 impl AggregateUDFImpl for ProfileFunction {
@@ -42,7 +93,7 @@ impl AggregateUDFImpl for ProfileFunction {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::LargeBinary)
+        Ok(DataType::UInt64)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -58,7 +109,7 @@ impl AggregateUDFImpl for ProfileFunction {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(One(Groups::new(self.calendar.clone()))))
+        Ok(Box::new(One(self.groups())))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -66,7 +117,7 @@ impl AggregateUDFImpl for ProfileFunction {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups::new(self.calendar.clone())))
+        Ok(Box::new(self.groups()))
     }
 }
 
@@ -74,46 +125,28 @@ impl AggregateUDFImpl for ProfileFunction {
 /// of a profile.
 #[derive(Debug)]
 struct Groups {
+    observer: Observer,
     calendar: Calendar,
+    finished: Finished,
     profiles: Vec<Profile>,
-    size_bytes: usize,
 }
 
-fn account_hash(account_id: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(account_id.as_bytes())
-}
+/// Rows whose profiles are called for before the first of them is added to.
+const AHEAD: usize = 32;
+/// The bound of a profile.
+const PROFILE_BYTES: usize = 4096;
 
 impl Groups {
-    fn new(calendar: Calendar) -> Self {
-        Groups { calendar, profiles: Vec::new(), size_bytes: 0 }
-    }
-
-    fn change(&mut self, group: usize, change: impl FnOnce(&mut Profile, &Calendar)) {
-        let profile = &mut self.profiles[group];
-        let before = profile.size_bytes();
-        change(profile, &self.calendar);
-        self.size_bytes = self.size_bytes + profile.size_bytes() - before;
-    }
-
-    fn emit(&mut self, emit_to: EmitTo) -> ArrayRef {
-        let profiles = emit_to.take_needed(&mut self.profiles);
+    fn written(&mut self, emit_to: EmitTo) -> ArrayRef {
         let mut array = LargeBinaryBuilder::new();
         let mut bytes = Vec::new();
-        for profile in profiles {
-            self.size_bytes = self.size_bytes.saturating_sub(profile.size_bytes());
+        for profile in emit_to.take_needed(&mut self.profiles) {
             bytes.clear();
             profile.write(&mut bytes);
             array.append_value(&bytes);
         }
         Arc::new(array.finish())
     }
-}
-
-fn traits_of(values: &[ArrayRef]) -> Result<(&FixedSizeBinaryArray, &StringViewArray)> {
-    let mismatch = || exec_datafusion_err!("profile takes observed traits and an account_id");
-    let traits = values.first().and_then(|a| a.as_fixed_size_binary_opt()).ok_or_else(mismatch)?;
-    let accounts = values.get(1).and_then(|a| a.as_string_view_opt()).ok_or_else(mismatch)?;
-    Ok((traits, accounts))
 }
 
 fn stored(values: &[ArrayRef]) -> Result<&LargeBinaryArray> {
@@ -132,15 +165,32 @@ impl GroupsAccumulator for Groups {
         total_num_groups: usize,
     ) -> Result<()> {
         self.profiles.resize_with(total_num_groups, Profile::default);
-        let (traits, accounts) = traits_of(values)?;
-        for (row, &group) in group_indices.iter().enumerate() {
-            if filter.is_some_and(|f| !(f.is_valid(row) && f.value(row))) {
-                continue;
+        let mismatch = || exec_datafusion_err!("profile takes seen, prompt and prompt_sketch");
+        let [seen, prompts, sketches] = values else { return Err(mismatch()) };
+        let seen = seen.as_fixed_size_binary_opt().ok_or_else(mismatch)?;
+        let prompts = Prompts::of(prompts, sketches)?;
+        let glance = |row: usize| {
+            Glance::from_bytes(seen.value(row)).map_err(|e| exec_datafusion_err!("profile: {e}"))
+        };
+        let mut ahead: Vec<Glance> = Vec::with_capacity(AHEAD);
+        for (chunk, groups) in group_indices.chunks(AHEAD).enumerate() {
+            let first = chunk * AHEAD;
+            ahead.clear();
+            for row in first..first + groups.len() {
+                ahead.push(glance(row)?);
             }
-            let observed = Traits::from_bytes(traits.value(row))
-                .map_err(|e| exec_datafusion_err!("profile: {e}"))?;
-            let account = account_hash(accounts.value(row));
-            self.change(group, |profile, calendar| profile.add(&observed, account, calendar));
+            let touched = groups.iter().zip(&ahead).fold(0, |all, (&group, seen)| {
+                all ^ self.profiles[group].touch(seen.time, &self.calendar)
+            });
+            std::hint::black_box(touched);
+            for (row, (&group, seen)) in (first..).zip(groups.iter().zip(&ahead)) {
+                if filter.is_some_and(|f| !(f.is_valid(row) && f.value(row))) {
+                    continue;
+                }
+                // An unusable sketch has been told of by the glance.
+                let text = self.observer.text(prompts.get(row)).unwrap_or_default();
+                self.profiles[group].add_seen(seen, &text, &self.calendar);
+            }
         }
         Ok(())
     }
@@ -157,18 +207,19 @@ impl GroupsAccumulator for Groups {
             if parts.is_valid(row) {
                 let part = Profile::read(parts.value(row))
                     .map_err(|e| exec_datafusion_err!("profile: {e}"))?;
-                self.change(group, |profile, _| profile.merge(&part));
+                self.profiles[group].merge(&part);
             }
         }
         Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(self.emit(emit_to))
+        let numbers = self.finished.put(emit_to.take_needed(&mut self.profiles));
+        Ok(Arc::new(UInt64Array::from_iter_values(numbers)))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.emit(emit_to)])
+        Ok(vec![self.written(emit_to)])
     }
 
     fn convert_to_state(
@@ -177,14 +228,21 @@ impl GroupsAccumulator for Groups {
         filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         let rows = values.first().map_or(0, |a| a.len());
-        let mut each = Groups::new(self.calendar.clone());
+        let mut each = Groups {
+            observer: self.observer.clone(),
+            calendar: self.calendar.clone(),
+            finished: self.finished.clone(),
+            profiles: Vec::new(),
+        };
         let own: Vec<usize> = (0..rows).collect();
         each.update_batch(values, &own, filter, rows)?;
         each.state(EmitTo::All)
     }
 
     fn size(&self) -> usize {
-        self.size_bytes + (self.profiles.capacity() - self.profiles.len()) * size_of::<Profile>()
+        // What they may come to: to ask each profile after each batch costs more than
+        // there is to learn.
+        self.profiles.len() * PROFILE_BYTES
     }
 }
 
@@ -199,11 +257,8 @@ impl Accumulator for One {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut bytes = Vec::new();
-        for profile in &self.0.profiles {
-            profile.write(&mut bytes);
-        }
-        Ok(ScalarValue::LargeBinary((!bytes.is_empty()).then_some(bytes)))
+        let profile = self.0.profiles.pop();
+        Ok(ScalarValue::UInt64(profile.map(|profile| self.0.finished.put([profile]).start)))
     }
 
     fn size(&self) -> usize {
@@ -211,7 +266,11 @@ impl Accumulator for One {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![self.evaluate()?])
+        let mut bytes = Vec::new();
+        for profile in &self.0.profiles {
+            profile.write(&mut bytes);
+        }
+        Ok(vec![ScalarValue::LargeBinary((!bytes.is_empty()).then_some(bytes))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

@@ -1,5 +1,4 @@
--- Observe and profile: every exchange becomes traits, and the traits of an account add
--- up to its profile.
-SELECT account_id, profile(traits, account_id) AS profile
-FROM traits
+-- Profile: what was seen of an account's exchanges adds up to its profile.
+SELECT account_id, profile(seen, prompt, prompt_sketch) AS profile
+FROM seen
 GROUP BY account_id
