@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,9 +19,11 @@ use stillwatch_detect::calendar::Calendar;
 use stillwatch_detect::observe::Key;
 use stillwatch_detect::population::Member;
 use stillwatch_ingest::Source;
+use tokio::sync::mpsc;
 
 use crate::functions::{self, Finished, OBSERVED};
-use crate::source::{Pass, table};
+use crate::harvest;
+use crate::source::{Pass, received, table};
 
 /// Exchanges by hour of event time; the index is hours since the Unix epoch.
 pub(crate) type Hours = Vec<(i64, u64)>;
@@ -45,28 +47,18 @@ fn partitioned(partitions: usize) -> SessionContext {
     SessionContext::new_with_state(state)
 }
 
-/// Memory that sorting the members' exchanges may take before it spills.
-const SORT_BYTES_MAX: usize = 192 << 20;
+/// Memory that sorting the harvested exchanges may take before it spills.
+const SORT_BYTES_MAX: usize = 64 << 20;
 
-/// The members' exchanges, observed, by account, time and id.
+/// The members' exchanges, observed, in no order.
 pub(crate) async fn member_exchanges(
     sources: &[Source],
     pass: Pass,
     partitions: usize,
     key: Key,
-    spill: &std::path::Path,
     quote: bool,
 ) -> Result<SendableRecordBatchStream> {
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(SORT_BYTES_MAX)))
-        .with_temp_file_path(spill)
-        .build_arc()?;
-    let context = SessionContext::new_with_config_rt(
-        SessionConfig::new()
-            .with_target_partitions(partitions)
-            .with_sort_spill_reservation_bytes(16 << 20),
-        runtime,
-    );
+    let context = context(partitions);
     context.register_udf(functions::observe(key));
     context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
     let excerpt = if quote { "SUBSTR(prompt, 1, 400)" } else { "CAST(NULL AS VARCHAR)" };
@@ -77,6 +69,25 @@ pub(crate) async fn member_exchanges(
         ))
         .await?;
     context.register_table("observed", observed.into_view())?;
+    context.sql(include_str!("queries/members.sql")).await?.execute_stream().await
+}
+
+/// Harvested exchanges by account, time and id. In one partition, whose sort can spill
+/// all that it holds: to merge several takes memory that can't be given back.
+pub(crate) async fn in_order(
+    harvested: mpsc::Receiver<RecordBatch>,
+    spill: &std::path::Path,
+) -> Result<SendableRecordBatchStream> {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(SORT_BYTES_MAX)))
+        .with_temp_file_path(spill)
+        .build_arc()?;
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_sort_spill_reservation_bytes(SORT_BYTES_MAX / 4);
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    context
+        .register_table("harvested", Arc::new(received(harvest::harvested_schema(), harvested)?))?;
     context.sql(include_str!("queries/harvest.sql")).await?.execute_stream().await
 }
 
@@ -160,11 +171,4 @@ pub(crate) async fn profiles(
         .zip(profiles)
         .map(|((account_id, _), profile)| Member { account_id, profile, record: None })
         .collect())
-}
-
-/// No rows of the shape of [`member_exchanges`].
-pub(crate) fn nothing() -> SendableRecordBatchStream {
-    Box::pin(datafusion::physical_plan::EmptyRecordBatchStream::new(Arc::new(
-        arrow::datatypes::Schema::empty(),
-    )))
 }

@@ -20,7 +20,7 @@ use stillwatch_exchange::{
     Campaign, CampaignKind, Evidence, GuiltyAtLeast, MemberRow, Release, Technique, Time,
 };
 
-use crate::harvest::{Taken, shares};
+use crate::harvest::Taken;
 use crate::run::RunRecord;
 use crate::settings::HuntSettings;
 
@@ -181,7 +181,7 @@ fn campaign(
             channel: MEASURES[spoken.measure].channel.name().to_owned(),
             statement: explain::statement(spoken.measure, spoken.value, &spoken.scale, accounts),
             strength: round(spoken.deviation),
-            examples: taken.examples.clone(),
+            examples: taken.examples.texts(),
         });
     }
     let (evidence_value, discovery_rate) = match finding.promise {
@@ -211,9 +211,9 @@ fn campaign(
         last_seen: taken.last_seen.unwrap_or_default(),
         first_detectable: finding.first_detectable,
         exchanges_before_detection: taken.before_detection,
-        capabilities: shares(&taken.capabilities, 12),
-        routes: shares(&taken.routes, 12),
-        models: shares(&taken.models, 12),
+        capabilities: taken.capabilities.shares(12),
+        routes: taken.routes.shares(12),
+        models: taken.models.shares(12),
         techniques: techniques(finding, taken),
         evidence,
     }
@@ -229,7 +229,7 @@ fn techniques(finding: &Finding, taken: &Taken) -> Vec<Technique> {
     let mut techniques = vec![technique("AML.T0024.002", "Extract AI Model")];
     if finding.kind != CampaignKind::OpenHarvest {
         // Accounts spread over many networks come through resold access.
-        if taken.networks.len() >= 3 || taken.routes.len() >= 2 {
+        if taken.networks.names() >= 3 || taken.routes.names() >= 2 {
             techniques.push(technique("AML.T0008.005", "AI Service Proxies"));
         }
         techniques.push(technique("AML.T0021", "Establish Accounts"));
@@ -381,11 +381,11 @@ fn picture(
         volumes,
         marks,
         graph: graph(population, finding, sharing),
-        networks: shares(&taken.networks, 15),
-        countries: shares(&taken.countries, 15),
-        clients: shares(&taken.clients, 10),
+        networks: taken.networks.shares(15),
+        countries: taken.countries.shares(15),
+        clients: taken.clients.shares(10),
         evidence,
-        excerpts: taken.excerpts.clone(),
+        excerpts: taken.excerpts.texts(),
         finding: campaign.clone(),
     }
 }

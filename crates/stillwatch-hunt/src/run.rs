@@ -16,13 +16,14 @@ use stillwatch_exchange::{Campaign, MemberRow, Time};
 use stillwatch_ingest::{
     AccountFilter, Discovery, Meter, Source, Table, discover, read_accounts, read_releases,
 };
+use tokio::sync::mpsc;
 
 use crate::engine;
 use crate::findings;
 use crate::functions::OBSERVED;
-use crate::harvest::Reaper;
+use crate::harvest::{self, Reaper};
 use crate::settings::{HuntError, HuntSettings, Progress, Stage};
-use crate::source::{Pass, Unread, locked};
+use crate::source::{BATCHES_AHEAD, Pass, Unread, locked};
 use crate::write::HarvestFile;
 
 /// What a hunt found.
@@ -289,7 +290,7 @@ async fn stages(
     let finding_of = Arc::new(finding_of);
     let wanted = Arc::clone(&finding_of);
     let filter: AccountFilter = Arc::new(move |account: &str| wanted.contains_key(account));
-    let reaper = Reaper::new(&found.findings, &ids, &finding_of, (first, last), &settings.out)?;
+    let reaper = Reaper::new(&found.findings, &finding_of, (first, last));
     let expected: u64 = found
         .findings
         .iter()
@@ -301,22 +302,31 @@ async fn stages(
         })
         .sum();
     progress.begin(Stage::Harvest, Some(expected), "exchanges");
-    let (taken, harvest) = if found.findings.is_empty() {
-        reaper.read(engine::nothing(), || false).await?
-    } else {
-        let third = Arc::new(Mutex::new(Unread::default()));
-        let rows = engine::member_exchanges(
-            &sources,
-            pass(HARVEST_COLUMNS, Some(filter), &third),
-            settings.threads,
-            settings.key,
-            &settings.out,
-            settings.quote,
-        )
-        .await
-        .map_err(HuntError::engine(Stage::Harvest))?;
-        reaper.read(rows, || progress.is_stopped()).await?
-    };
+    let (sender, harvested) = mpsc::channel(BATCHES_AHEAD);
+    let (taken, harvest) = tokio::try_join!(
+        async {
+            if found.findings.is_empty() {
+                return Ok(reaper.taken);
+            }
+            let third = Arc::new(Mutex::new(Unread::default()));
+            let rows = engine::member_exchanges(
+                &sources,
+                pass(HARVEST_COLUMNS, Some(filter), &third),
+                settings.threads,
+                settings.key,
+                settings.quote,
+            )
+            .await
+            .map_err(HuntError::engine(Stage::Harvest))?;
+            reaper.read(rows, sender, || progress.is_stopped()).await
+        },
+        async {
+            let rows = engine::in_order(harvested, &settings.out)
+                .await
+                .map_err(HuntError::engine(Stage::Harvest))?;
+            harvest::write(rows, &ids, &settings.out).await
+        }
+    )?;
     progress.at(Stage::Harvest, taken.iter().map(|t| t.exchanges).sum());
     progress.end(Stage::Harvest);
 

@@ -7,17 +7,22 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::stream::{
+    RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
+};
 use datafusion::physical_plan::streaming::PartitionStream;
+use futures::stream;
 use stillwatch_exchange::columns::{self, EXCHANGES};
 use stillwatch_ingest::{AccountFilter, FileProblem, Meter, RefusedCounts, Source, Split};
+use tokio::sync::mpsc;
 
 /// Batches that wait between reading and working, for each partition.
-const BATCHES_AHEAD: usize = 2;
+pub(crate) const BATCHES_AHEAD: usize = 2;
 
 /// What a pass over the exchanges could not read.
 #[derive(Debug, Default)]
@@ -111,5 +116,36 @@ impl PartitionStream for Stream {
             }
         });
         builder.build()
+    }
+}
+
+/// The table of batches that arrive while it is read. It can be scanned once.
+pub(crate) fn received(
+    schema: SchemaRef,
+    batches: mpsc::Receiver<RecordBatch>,
+) -> Result<StreamingTable> {
+    let stream = Received { schema: Arc::clone(&schema), batches: Mutex::new(Some(batches)) };
+    StreamingTable::try_new(schema, vec![Arc::new(stream)])
+}
+
+#[derive(Debug)]
+struct Received {
+    schema: SchemaRef,
+    batches: Mutex<Option<mpsc::Receiver<RecordBatch>>>,
+}
+
+impl PartitionStream for Received {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = locked(&self.batches).take();
+        let rows = stream::unfold(batches, |batches| async {
+            let mut batches = batches?;
+            let batch = batches.recv().await?;
+            Some((Ok(batch), Some(batches)))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }

@@ -1,6 +1,4 @@
--- The exchanges of the members, account by account in the order of time: the totals of
--- a campaign, and which of a member's exchanges were harvest.
-SELECT account_id, exchange_id, traits, route, request_model, response_model,
-       client_asn, client_country, user_agent, cost_usd, excerpt
-FROM observed
-ORDER BY account_id, time, exchange_id
+-- The harvested exchanges, account by account in the order of time.
+SELECT account_id, time, exchange_id, campaign, score
+FROM harvested
+ORDER BY account_id, time, exchange_id, score
