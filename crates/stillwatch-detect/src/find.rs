@@ -37,12 +37,8 @@ pub enum Step {
 pub struct Group {
     pub candidate: Candidate,
     pub freeze: usize,
-    /// Who shares what was frozen, by the end of the period.
-    pub sharers: Vec<u32>,
     /// The score at the last look.
     pub score: f64,
-    /// What it is made of; `None` with too few members after the freezing.
-    pub scored: Option<Scored>,
     /// Members active after the freezing.
     pub active: usize,
     /// Belongs to one customer: a reference, never accused of hiding.
@@ -126,7 +122,8 @@ pub fn find(
             return None;
         }
         let links = link(population, freeze);
-        courses.extend(gather(&links, accounts).into_iter().map(|candidate| {
+        let candidates = few_references(gather(&links, accounts));
+        courses.extend(candidates.into_iter().map(|candidate| {
             let customer = known_customers(&customers, &candidate.members);
             Course {
                 sharers: candidate.members.clone(),
@@ -210,7 +207,34 @@ pub fn find(
     if !progress(Step::Confirm, windows, windows) {
         return None;
     }
-    report(population, settings, &courses, &behaviours, progress)
+    report(population, settings, courses, &behaviours, progress)
+}
+
+/// Groups of a stratum, too small to be accused, that are kept at a freezing to compare
+/// with.
+const REFERENCES_MAX: usize = 500;
+
+/// Leaves out small groups where there are more of them than a median needs: those whose
+/// values have the smallest hashes stay.
+fn few_references(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut small: BTreeMap<&'static str, Vec<(u64, usize)>> = BTreeMap::new();
+    for (i, candidate) in candidates.iter().enumerate() {
+        if candidate.members.len() < ACCUSED_MIN {
+            let first = candidate.values.first().map_or(0, |v| v.1);
+            small.entry(candidate.stratum()).or_default().push((first, i));
+        }
+    }
+    let mut surplus: HashSet<usize> = HashSet::new();
+    for groups in small.values_mut() {
+        groups.sort_unstable();
+        surplus.extend(groups.iter().skip(REFERENCES_MAX).map(|g| g.1));
+    }
+    candidates
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| !surplus.contains(i))
+        .map(|(_, candidate)| candidate)
+        .collect()
 }
 
 /// What was frozen is what accounts share, not a list of them: whoever takes it up
@@ -358,13 +382,13 @@ const HELD: f64 = 0.8;
 fn report(
     population: &Population,
     settings: &Settings,
-    courses: &[Course],
+    courses: Vec<Course>,
     behaviours: &BTreeMap<usize, Vec<f32>>,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
     // Every candidate beside the other groups of its stratum at the same freezing.
     let mut strata: BTreeMap<(&str, usize, usize), (usize, f64)> = BTreeMap::new();
-    for course in courses {
+    for course in &courses {
         for Looked { look, subject, scored, .. } in &course.looks {
             let all = strata.entry((subject.stratum, course.freeze, *look)).or_default();
             all.0 += 1;
@@ -404,21 +428,6 @@ fn report(
     });
     let rank_of: HashMap<usize, usize> =
         order.iter().enumerate().map(|(r, &i)| (i, r + 1)).collect();
-
-    let mut groups: Vec<Group> = courses
-        .iter()
-        .enumerate()
-        .map(|(i, course)| Group {
-            candidate: course.candidate.clone(),
-            freeze: course.freeze,
-            sharers: course.sharers.clone(),
-            scored: course.looks.last().map(|l| l.scored.clone()),
-            score: if course.looks.is_empty() { 0.0 } else { final_score(i) },
-            active: course.looks.last().map_or(0, |l| l.subject.active),
-            is_known_customers: course.is_known_customers,
-            finding: None,
-        })
-        .collect();
 
     let reported: Vec<usize> = order.iter().copied().filter(|&i| verdicts[i].is_reported).collect();
     let values = Values::of(population);
@@ -531,6 +540,7 @@ fn report(
     let harvests = HarvestSignature::learn_all(population, &groups_of);
 
     let mut findings = Vec::new();
+    let mut finding_of: HashMap<usize, usize> = HashMap::new();
     for (draft, harvest) in drafts.into_iter().zip(harvests) {
         let place = findings.len();
         let lead = draft.groups[0];
@@ -600,9 +610,7 @@ fn report(
         if guilty_members_at_least == 0 {
             continue;
         }
-        for &g in &draft.groups {
-            groups[g].finding = Some(place);
-        }
+        finding_of.extend(draft.groups.iter().map(|&g| (g, place)));
         findings.push(Finding {
             kind,
             members: draft.members.clone(),
@@ -619,6 +627,21 @@ fn report(
             groups: draft.groups,
         });
     }
+    let groups = courses
+        .into_iter()
+        .enumerate()
+        .map(|(i, mut course)| {
+            let last = course.looks.pop();
+            Group {
+                candidate: course.candidate,
+                freeze: course.freeze,
+                score: last.as_ref().map_or(0.0, |l| l.scored.score),
+                active: last.as_ref().map_or(0, |l| l.subject.active),
+                is_known_customers: course.is_known_customers,
+                finding: finding_of.get(&i).copied(),
+            }
+        })
+        .collect();
     progress(Step::Judge, reported.len(), reported.len()).then_some(Found { findings, groups })
 }
 

@@ -16,6 +16,9 @@ use crate::observe::{Flags, Traits};
 use crate::population::{Member, Population};
 use crate::profile::{Kind, Sampled};
 
+/// Counters by which values that too few accounts have are told; where more values than
+/// this are about, some pass that are left out later.
+const COUNTERS: usize = 1 << 24;
 /// A channel's say is cut here, in nats: no single value makes or breaks a membership.
 const SAY_MAX: f64 = 6.0;
 /// Nats from which a value speaks for a membership: what is ten times as common within
@@ -91,18 +94,34 @@ impl Values {
         let mut values: Vec<Value> = Vec::new();
         let mut holders = Lists::default();
         let mut pairs: Vec<(u64, u32)> = Vec::new();
-        // One channel at a time, so that what nobody shares is soon forgotten.
+        let mut of_channel: Vec<u64> = Vec::new();
+        let mut each = |channel: LinkChannel, account: u32, take: &mut dyn FnMut(u64)| {
+            let member = &population.members()[account as usize];
+            of_channel.clear();
+            channel.values(member, population.calendar(), EPOCHS, &mut |v| of_channel.push(v));
+            of_channel.sort_unstable();
+            of_channel.dedup();
+            of_channel.truncate(VALUES_MAX);
+            of_channel.iter().for_each(|&value| take(value));
+        };
+        // One channel at a time, and counted roughly first: nearly all values are nobody
+        // else's, and need not be kept to be found so.
+        let mut counts = vec![0u8; COUNTERS];
         for channel in LinkChannel::ALL {
+            counts.fill(0);
             pairs.clear();
-            let mut of_channel: Vec<u64> = Vec::new();
             for account in accounts.clone() {
-                let member = &population.members()[account as usize];
-                of_channel.clear();
-                channel.values(member, population.calendar(), EPOCHS, &mut |v| of_channel.push(v));
-                of_channel.sort_unstable();
-                of_channel.dedup();
-                of_channel.truncate(VALUES_MAX);
-                pairs.extend(of_channel.iter().map(|&v| (v, account)));
+                each(channel, account, &mut |value| {
+                    let count = &mut counts[value as usize % COUNTERS];
+                    *count = count.saturating_add(1);
+                });
+            }
+            for account in accounts.clone() {
+                each(channel, account, &mut |value| {
+                    if u32::from(counts[value as usize % COUNTERS]) >= SEEN_MIN {
+                        pairs.push((value, account));
+                    }
+                });
             }
             pairs.sort_unstable();
             for run in pairs.chunk_by(|a, b| a.0 == b.0) {
@@ -142,8 +161,9 @@ impl Values {
 #[derive(Clone, Debug)]
 pub struct Signature {
     /// Values that say something, by number, with their log-likelihood ratio where
-    /// present.
-    present: HashMap<u32, f64>,
+    /// present; 0 for all others.
+    says: Vec<f32>,
+    present: Vec<u32>,
     /// By channel, what it says when none of the values that most members have is
     /// there.
     absent: [f64; crate::link::LINK_CHANNELS],
@@ -170,7 +190,8 @@ impl Signature {
                 *seen.entry(value).or_default() += 1;
             }
         }
-        let mut present = HashMap::new();
+        let mut says = vec![0.0f32; values.values.len()];
+        let mut present = Vec::new();
         let mut known: [bool; crate::link::LINK_CHANNELS] = Default::default();
         for (&value, &count) in &seen {
             if count < SEEN_MIN {
@@ -183,7 +204,8 @@ impl Signature {
             let without = (f64::from(all - count) + 1.0) / (outside + 1.0);
             let say = (within / without).ln();
             if say > 0.0 {
-                present.insert(value, say.min(SAY_MAX));
+                says[value as usize] = say.min(SAY_MAX) as f32;
+                present.push(value);
                 known[values.values[value as usize].0 as usize] = true;
             }
         }
@@ -193,7 +215,7 @@ impl Signature {
         for &m in members {
             let mut of_member = [false; crate::link::LINK_CHANNELS];
             for value in values.of_account.get(m as usize) {
-                if present.contains_key(value) {
+                if says[*value as usize] > 0.0 {
                     of_member[values.values[*value as usize].0 as usize] = true;
                 }
             }
@@ -208,14 +230,15 @@ impl Signature {
                 *say = ((without_inside + 1.0) / (inside + 2.0)).ln().max(-SAY_MAX / 2.0);
             }
         }
-        Signature { present, absent, prior: (inside / (outside + 1.0)).ln() }
+        Signature { says, present, absent, prior: (inside / (outside + 1.0)).ln() }
     }
 
     /// The log-odds that an account belongs, and how many channels speak for it.
     fn odds(&self, values: &Values, account: u32) -> (f64, u32) {
         let mut best = [f64::MIN; crate::link::LINK_CHANNELS];
         for value in values.of_account.get(account as usize) {
-            if let Some(&say) = self.present.get(value) {
+            let say = f64::from(self.says[*value as usize]);
+            if say > 0.0 {
                 let channel = &mut best[values.values[*value as usize].0 as usize];
                 *channel = channel.max(say);
             }
@@ -237,9 +260,9 @@ impl Signature {
     /// that speak for it. Linear in the accounts that share anything rare with the group.
     #[must_use]
     pub fn members(&self, values: &Values, frozen: &HashSet<u32>) -> Vec<Membership> {
-        let speaking = self.present.iter().filter(|(_, say)| **say >= SPEAKS);
+        let speaking = self.present.iter().filter(|v| f64::from(self.says[**v as usize]) >= SPEAKS);
         let mut sharing: Vec<u32> =
-            speaking.flat_map(|(&value, _)| values.holders.get(value as usize)).copied().collect();
+            speaking.flat_map(|&value| values.holders.get(value as usize)).copied().collect();
         sharing.sort_unstable();
         sharing.dedup();
         let mut members = Vec::new();
@@ -277,7 +300,7 @@ impl Signature {
         // Who has each value that speaks, as bits; habits don't count.
         let mut having: HashMap<u32, Probes> = HashMap::new();
         let speaks = |value: &u32| {
-            self.present.get(value).is_some_and(|&say| say >= SPEAKS)
+            f64::from(self.says[*value as usize]) >= SPEAKS
                 && values.values[*value as usize].0 != LinkChannel::Habit
         };
         for probe in 0..probes {

@@ -12,7 +12,7 @@ use stillwatch_detect::find::{self, Found, Step};
 use stillwatch_detect::observe::Observer;
 use stillwatch_detect::population::Population;
 use stillwatch_exchange::time::HOUR_US;
-use stillwatch_exchange::{Campaign, MemberRow, Time};
+use stillwatch_exchange::{Account, Campaign, MemberRow, Time};
 use stillwatch_ingest::{
     AccountFilter, Discovery, Meter, Source, Table, discover, read_accounts, read_releases,
 };
@@ -256,10 +256,15 @@ async fn stages(
     file_problems.extend(locked(&second).files.iter().map(ToString::to_string));
     file_problems.sort_unstable();
     file_problems.dedup();
-    let mut records: HashMap<String, stillwatch_exchange::Account> =
+    let mut records: HashMap<String, Account> =
         accounts.into_iter().map(|a| (a.account_id.clone(), a)).collect();
     for member in &mut members {
-        member.record = records.remove(&member.account_id);
+        member.record = records.remove(&member.account_id).map(|record| Account {
+            // What is known already, or not asked for again, would cost memory for each.
+            account_id: String::new(),
+            closed_reason: None,
+            ..record
+        });
     }
     drop(records);
     let population = Population::new(members, calendar);
