@@ -399,10 +399,18 @@ fn promise(finding: &Finding, campaign: &Campaign) -> String {
             discovery_rate * 100.0
         ),
         Promise::TooFewReferences => format!(
-            "This is not an ordinary group of its kind, by its rank ({} of all candidates). With {} reference groups of the same linking there are too few for a promise on the rate of false findings.",
-            campaign.rank, campaign.references
+            "How these accounts went on after the freezing is some {} times as likely from a campaign as from ordinary groups of their kind; among all candidates the group has rank {}. With {} reference groups of the same linking there are too few for a promise on the rate of false findings.",
+            times(finding.score.exp()),
+            campaign.rank,
+            campaign.references
         ),
     }
+}
+
+/// A ratio in one digit: `5`, `40`, `2000`.
+fn times(ratio: f64) -> String {
+    let digit = 10f64.powf(ratio.max(1.0).log10().floor());
+    format!("{:.0}", (ratio / digit).floor() * digit)
 }
 
 /// Members on an outer ring, what they share inside, each thing at the mean angle of
@@ -465,4 +473,12 @@ fn graph(population: &Population, finding: &Finding, sharing: &Sharing) -> Graph
         graph.edges.extend(points.into_iter().map(|p| (p, node)));
     }
     graph
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ratios_are_told_in_one_digit() {
+        assert_eq!([5.03, 47.9, 2981.0].map(super::times), ["5", "40", "2000"]);
+    }
 }
