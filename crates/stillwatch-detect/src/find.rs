@@ -12,7 +12,7 @@ use crate::confirm::{
     self, ACTIVE_MIN, Crowd, Features, M, MEASURE_COUNT, View, Window, active_members,
 };
 use crate::gather::{Candidate, gather};
-use crate::judge::{self, Promise, Scale, Scales, Scored, Subject};
+use crate::judge::{self, ACCUSED_MIN, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
 use crate::signature::{HarvestSignature, Membership, Values, extend};
@@ -370,9 +370,6 @@ fn customers(population: &Population) -> Vec<(Option<u32>, bool)> {
 const ONE_CUSTOMER: f64 = 0.8;
 /// The part of a group that verified organisations must hold to be no hidden campaign.
 const VERIFIED: f64 = 0.5;
-/// Members without which nobody is accused: fewer may be a customer's few accounts, and
-/// take little.
-pub const ACCUSED_MIN: usize = 20;
 /// A reported group with more than this part of its members in graver findings is not
 /// another campaign.
 const ONE_CAMPAIGN: f64 = 0.5;

@@ -46,6 +46,8 @@ pub struct Scored {
     pub score: f64,
     /// A measure shows an innocent explanation at work; see [`EXPLAINS`].
     pub is_explained: bool,
+    /// Members whose course it comes from.
+    pub active: usize,
 }
 
 /// Measures that explain a group when they lie far on the innocent side, whatever else
@@ -166,7 +168,7 @@ pub fn evidence(deviation: f64) -> f64 {
 /// Scores one group.
 #[must_use]
 pub fn score(subject: &Subject, scales: &Scales) -> Scored {
-    let mut scored = Scored::default();
+    let mut scored = Scored { active: subject.active, ..Scored::default() };
     for (m, measure) in MEASURES.iter().enumerate() {
         let Some(Estimate { value, error }) = subject.measured[m] else { continue };
         scored.is_explained |= EXPLAINS_MOST.iter().any(|&e| e as usize == m) && value > 0.5;
@@ -199,12 +201,12 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
             *channel = Some(if is_demand { most / 2.0 } else { sum / weights });
         }
     }
-    // Classes, hackathons and evaluation days come in bursts: members coincide more than
-    // twice as often as their rhythms explain, each with a volume of its own. A load
-    // balancer that works in bursts still hands out even shares.
-    let bursts = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS);
+    // Classes, hackathons and evaluation days come in bursts, each account with a volume
+    // of its own. A load balancer that works in bursts still hands out even shares.
+    let together = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS)
+        || scored.deviations[M::Together as usize].is_some_and(|d| d >= FAR);
     let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
-    scored.is_explained |= bursts && !balanced;
+    scored.is_explained |= together && !balanced;
     scored.score = speaking(&scored.channels).map(evidence).sum();
     scored
 }
@@ -233,6 +235,8 @@ fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = 
 /// Excess of coincidences, as a part of those expected, from which a group comes in
 /// bursts: twice as many as expected.
 const BURSTS: f64 = 1.0;
+/// Deviations from which a group lies far out in a measure, whatever its value.
+const FAR: f64 = 4.0;
 
 /// A channel that stands this far out speaks for a campaign.
 pub const STRONG: f64 = 2.0;
@@ -299,6 +303,9 @@ const WEIGHT_SCORE_MAX: f64 = 12.0;
 /// The score from which a group that nothing explains is no ordinary one: five times as
 /// likely from a campaign as from innocents.
 pub const SCORE_MIN: f64 = 1.61;
+/// Members on whose course an accusation must rest, and without which nobody is accused:
+/// fewer may be a customer's few accounts, and take little.
+pub const ACCUSED_MIN: usize = 20;
 /// Independence without which nothing is a harvest; it clears people and never accuses.
 const INDEPENDENT: f64 = 1.5;
 
@@ -310,7 +317,7 @@ pub fn is_suspicious(scored: &Scored) -> bool {
     // whose default model moves, resellers with even volumes.
     let independent =
         scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT);
-    scored.score >= SCORE_MIN && independent && !scored.is_explained
+    scored.score >= SCORE_MIN && scored.active >= ACCUSED_MIN && independent && !scored.is_explained
 }
 
 /// Judges all candidates of a period.
@@ -457,6 +464,26 @@ mod tests {
         let scored = score(&subject, &Scales::of(&all));
         assert_eq!(scored.channels[ConfirmChannel::Balance as usize], None);
         assert!(!is_suspicious(&scored));
+    }
+
+    #[test]
+    fn nobody_is_accused_on_the_course_of_a_few() {
+        let mut few = group(&HARVEST);
+        few.active = ACCUSED_MIN - 1;
+        let mut all = crowd();
+        all.push(few.clone());
+        assert!(!is_suspicious(&score(&few, &Scales::of(&all))));
+    }
+
+    #[test]
+    fn bursts_explain_who_is_not_balanced() {
+        let mut day = HARVEST.to_vec();
+        day[0] = (M::Spread, 1.4);
+        day[1] = (M::Drift, 0.8);
+        day[4] = (M::Moved, 0.9);
+        assert!(is_suspicious(&scored(&day)));
+        day.push((M::Together, 3.0));
+        assert!(scored(&day).is_explained);
     }
 
     #[test]
