@@ -34,12 +34,12 @@ const VALUES_MAX: usize = 64;
 /// A value of a link channel.
 type Value = (LinkChannel, u64);
 
-/// What accounts share, over the whole period: the values that at least
-/// [`SEEN_MIN`] of them have, who has each, and what each has. A value that fewer have
-/// can't be part of a signature.
+/// What accounts share, over the whole period: the values that at least three of them
+/// have, who has each, and what each has. A value that fewer have can't be part of a
+/// signature.
 ///
-/// Bound: 8 bytes for each of at most [`VALUES_MAX`] values a channel of each account;
-/// some twenty values are usual.
+/// Bound: 8 bytes for each of at most 64 values a channel of each account; some twenty
+/// values are usual.
 #[derive(Debug)]
 pub struct Values {
     values: Vec<Value>,

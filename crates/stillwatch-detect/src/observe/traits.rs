@@ -270,7 +270,7 @@ pub struct Facts {
 pub struct TraitsError(usize, usize);
 
 /// Texts that exchanges are linked by; each kind is hashed in its own way. Kinds of
-/// text hashes are in [`super::sketch`].
+/// text hashes are in `sketch.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Link {
