@@ -211,16 +211,19 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     scored
 }
 
-/// Channels that clear or explain groups and accuse none: acting together is what
-/// classes, offices and timetables do, asking nothing twice is what strangers do, to work
-/// at night and not to go on from an answer is what every machine does. On worlds of real
-/// prompts the strongest innocents were automations and pipelines that work at night, and
-/// half of the campaigns keep office hours.
-const CLEARING: [ConfirmChannel; 4] = [
+/// Channels that clear or explain groups and are told of, and accuse none: acting together
+/// is what classes, offices and timetables do, asking nothing twice is what strangers do;
+/// to work at night, not to go on from an answer, to share a template and to ask for the
+/// reasoning is what innocent machines do as well. On twenty worlds of real prompts, what
+/// remains keeps innocents below 0.6 nats and 95 of 110 campaigns above 2.3; with
+/// coverage and demand it was 93, with rhythm fewer still.
+const CLEARING: [ConfirmChannel; 6] = [
     ConfirmChannel::Timing,
     ConfirmChannel::Sharding,
     ConfirmChannel::Rhythm,
     ConfirmChannel::Independence,
+    ConfirmChannel::Coverage,
+    ConfirmChannel::Demand,
 ];
 
 /// The deviations of the channels that may speak for a campaign.
@@ -300,9 +303,10 @@ pub fn weight(score: f64) -> f64 {
 }
 
 const WEIGHT_SCORE_MAX: f64 = 12.0;
-/// The score from which a group that nothing explains is no ordinary one: five times as
-/// likely from a campaign as from innocents.
-pub const SCORE_MIN: f64 = 1.61;
+/// The score from which a group that nothing explains is no ordinary one: ten times as
+/// likely from a campaign as from innocents, where evidence begins to be called strong
+/// (Jeffreys 1961, «Theory of probability», appendix B).
+pub const SCORE_MIN: f64 = core::f64::consts::LN_10;
 /// Members on whose course an accusation must rest, and without which nobody is accused:
 /// fewer may be a customer's few accounts, and take little.
 pub const ACCUSED_MIN: usize = 20;

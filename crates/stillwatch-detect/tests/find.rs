@@ -233,7 +233,7 @@ fn a_balanced_campaign_is_found_whole_and_alone() {
 #[test]
 fn successors_of_closed_accounts_belong_to_the_campaign() {
     let mut world = World::new();
-    world.people(600);
+    world.people(1500);
     world.campaign(40, Some(5));
     let (population, found) = world.find();
     let told = told(&population, &found);
