@@ -10,10 +10,10 @@ use super::{M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
     // Each recurring wording with whether several members have it.
-    let mut wordings: Vec<u64> =
+    let mut wordings: Vec<u32> =
         view.features().flat_map(|f| f.recurring.iter().map(|r| r.wording)).collect();
     wordings.sort_unstable();
-    let mut common: Vec<u64> =
+    let mut common: Vec<u32> =
         wordings.chunk_by(|a, b| a == b).filter(|run| run.len() > 1).map(|run| run[0]).collect();
     common.dedup();
     out[M::Own as usize] = view.mean(|f| {

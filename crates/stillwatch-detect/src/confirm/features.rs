@@ -54,13 +54,14 @@ pub struct Features {
 /// A wording that an account used in several of its sampled exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recurring {
-    pub wording: u64,
+    /// Half of a hash; among a group's wordings the whole is not needed.
+    pub wording: u32,
     /// A bit for each sampled exchange that has it.
-    pub exchanges: u64,
+    pub exchanges: u32,
 }
 
 // A bit for each exchange that a profile can have sampled.
-const _: () = assert!(EPOCHS * crate::profile::SAMPLE <= u64::BITS as usize);
+const _: () = assert!(EPOCHS * crate::profile::SAMPLE <= u32::BITS as usize);
 
 const QUIET_HOURS: usize = 8;
 /// Exchanges before the freezing by which an account's quiet hours are known.
@@ -124,7 +125,7 @@ impl Features {
             .chunk_by(|a, b| a.0 == b.0)
             .filter(|run| run.len() > 1)
             .map(|run| Recurring {
-                wording: run[0].0,
+                wording: crate::link::joint(&[run[0].0]) as u32,
                 exchanges: run.iter().fold(0, |bits, w| bits | 1 << w.1),
             })
             .collect();
