@@ -1,11 +1,13 @@
 //! Judge: a candidate's course against those of the other groups of its stratum.
 //!
 //! First every measure is put on one scale: how far a group's value lies from the
-//! stratum's median on the suspicious side, in robust standard deviations (the
-//! median absolute deviation, but never less than the measure's resolution). The
-//! scale comes from all groups of the stratum alike, the candidate included, so that
-//! under the promise's assumption (an innocent group is exchangeable with its
-//! references) the scores are exchangeable too.
+//! stratum's median on the suspicious side, in robust standard deviations (the median
+//! absolute deviation, but never less than the measure's resolution) and standard errors.
+//! The scale comes from the groups of the stratum that nothing explains, each account
+//! counting once over all its groups; where a candidate's own accounts are much of them,
+//! from the others. Then each channel's deviation becomes [`evidence`], in nats, and the
+//! sum of what may accuse is the score: how much more likely the course is from a campaign
+//! than from innocents. Its exponential is the f of the promise's e-value.
 
 use std::collections::BTreeMap;
 
