@@ -115,7 +115,7 @@ pub fn find(
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
     let accounts = population.members().len();
-    let customers = customers(population);
+    let owners = owners(population);
     let mut courses: Vec<Course> = Vec::new();
     for freeze in 1..EPOCHS {
         if !progress(Step::Link, freeze - 1, EPOCHS - 1) {
@@ -124,7 +124,7 @@ pub fn find(
         let links = link(population, freeze);
         let candidates = few_references(gather(&links, accounts));
         courses.extend(candidates.into_iter().map(|candidate| {
-            let customer = known_customers(&customers, &candidate.members);
+            let customer = known_customers(&owners, &candidate.members);
             Course {
                 sharers: candidate.members.clone(),
                 candidate,
@@ -333,16 +333,27 @@ fn masses<'a>(groups: impl Iterator<Item = &'a [u32]> + Clone, accounts: usize) 
     groups.map(|g| g.iter().map(|&m| 1.0 / f64::from(groups_of[m as usize])).sum()).collect()
 }
 
+/// Who an account belongs to, as numbers.
+struct Owner {
+    /// The organisation that is named.
+    organization: Option<u32>,
+    /// Whoever pays with one instrument and works from one network: so do firms with many
+    /// seats, while who hides behind many accounts has many networks.
+    payer: Option<u32>,
+    /// The provider has verified the organisation.
+    is_verified: bool,
+}
+
 /// Whether a group is explained by who its accounts belong to: nearly all to one
 /// customer, or most to organisations that the provider has verified. `Some` says
 /// whether they are verified.
-fn known_customers(customers: &[(Option<u32>, bool)], members: &[u32]) -> Option<bool> {
+fn known_customers(owners: &[Owner], members: &[u32]) -> Option<bool> {
     let mut of: HashMap<u32, usize> = HashMap::new();
     let mut verified = 0;
     for &m in members {
-        let (customer, is_verified) = customers[m as usize];
-        verified += usize::from(is_verified);
-        if let Some(customer) = customer {
+        let owner = &owners[m as usize];
+        verified += usize::from(owner.is_verified);
+        for customer in [owner.organization, owner.payer].into_iter().flatten() {
             *of.entry(customer).or_default() += 1;
         }
     }
@@ -351,17 +362,23 @@ fn known_customers(customers: &[(Option<u32>, bool)], members: &[u32]) -> Option
     (is_one || is_verified).then_some(is_one && is_verified)
 }
 
-/// By account, the number of the customer that it belongs to, and whether the provider
-/// has verified it.
-fn customers(population: &Population) -> Vec<(Option<u32>, bool)> {
-    let mut numbers: HashMap<Organization<'_>, u32> = HashMap::new();
+fn owners(population: &Population) -> Vec<Owner> {
+    let mut organizations: HashMap<Organization<'_>, u32> = HashMap::new();
+    let mut payers: HashMap<(&str, u64), u32> = HashMap::new();
+    let mut next = 0u32..;
+    let mut number = || next.next().unwrap_or(u32::MAX);
     population
         .members()
         .iter()
-        .map(|member| {
-            let next = numbers.len() as u32;
-            let number = member.organization().map(|o| *numbers.entry(o).or_insert(next));
-            (number, member.is_verified_organization())
+        .map(|member| Owner {
+            organization: member
+                .organization()
+                .map(|o| *organizations.entry(o).or_insert_with(&mut number)),
+            payer: member
+                .payment()
+                .zip(member.main_network())
+                .map(|payer| *payers.entry(payer).or_insert_with(&mut number)),
+            is_verified: member.is_verified_organization(),
         })
         .collect()
 }
@@ -491,11 +508,42 @@ fn report(
                 .collect()
         } else {
             let (members, signature) = extend(&values, &course.sharers);
-            if !is_again && signature.is_several(&values, &members) {
-                several.push(i);
-                continue;
+            let mut parts = signature.parts(&values, members);
+            // What the frozen group grew into may hold others that share something with
+            // it; it is the part that is mostly itself.
+            let is_itself = |part: &Vec<Membership>| {
+                let frozen =
+                    part.iter().filter(|m| course.sharers.binary_search(&m.account).is_ok());
+                frozen.count() as f64 >= ONE_CAMPAIGN * part.len() as f64
+            };
+            let mut own = (0..parts.len()).filter(|&p| is_itself(&parts[p]));
+            match (parts.len(), own.next(), own.next()) {
+                (1, ..) => parts.swap_remove(0),
+                (_, Some(part), None) => parts.swap_remove(part),
+                _ if !is_again => {
+                    several.push(i);
+                    continue;
+                }
+                _ => {
+                    // Those that are left over are campaigns of their own.
+                    for part in parts {
+                        let unclaimed: Vec<Membership> = part
+                            .iter()
+                            .filter(|m| drafts.iter().all(|d| !d.accounts.contains(&m.account)))
+                            .copied()
+                            .collect();
+                        if is_another(unclaimed.len(), part.len()) {
+                            drafts.push(Draft {
+                                groups: vec![i],
+                                accounts: unclaimed.iter().map(|m| m.account).collect(),
+                                members: unclaimed,
+                                is_open: false,
+                            });
+                        }
+                    }
+                    continue;
+                }
             }
-            members
         };
         let unclaimed: Vec<Membership> = members
             .iter()
@@ -511,7 +559,6 @@ fn report(
         let mut held: Vec<&mut Draft> = drafts.iter_mut().filter(is_inside).collect();
         if let [draft] = held.as_mut_slice()
             && !course.is_known_customers
-            && !is_again
         {
             draft.accounts.extend(unclaimed.iter().map(|m| m.account));
             draft.members.extend(unclaimed);
@@ -519,7 +566,10 @@ fn report(
             draft.groups.push(i);
             continue;
         }
-        if !is_another(unclaimed.len(), members.len()) {
+        // Or one that shares so much with a graver finding that it grew into it.
+        let own = unclaimed.iter().filter(|m| course.sharers.binary_search(&m.account).is_ok());
+        if !is_another(unclaimed.len(), members.len()) && !is_another(own.count(), unclaimed.len())
+        {
             let accounts: Vec<u32> = members.iter().map(|m| m.account).collect();
             attach(&mut drafts, &accounts);
             continue;

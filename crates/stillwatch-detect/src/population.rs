@@ -1,5 +1,7 @@
 //! The accounts under study: their profiles, and what else is known of them.
 
+use std::collections::BTreeMap;
+
 use stillwatch_exchange::{Account, Time};
 
 use crate::calendar::{Calendar, EPOCHS};
@@ -59,6 +61,26 @@ impl Member {
                 .find_map(|(_, e)| e.entries(Kind::Organization).next())
                 .map(|e| Organization::Hashed(e.hash)),
         }
+    }
+
+    /// The payment instrument's fingerprint, where known.
+    #[must_use]
+    pub fn payment(&self) -> Option<&str> {
+        let payment = self.record.as_ref().and_then(|r| r.payment_fingerprint.as_deref());
+        payment.filter(|p| !p.is_empty())
+    }
+
+    /// The network that most of the account's exchanges come from, if most do.
+    #[must_use]
+    pub fn main_network(&self) -> Option<u64> {
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        for (_, epoch) in self.profile.epochs(0..EPOCHS) {
+            for entry in epoch.entries(Kind::Network) {
+                *counts.entry(entry.hash).or_default() += u64::from(entry.count);
+            }
+        }
+        let all = self.profile.exchanges(0..EPOCHS);
+        counts.into_iter().find(|&(_, count)| 2 * count > all).map(|(network, _)| network)
     }
 
     /// Whether the provider has verified the organisation behind the account.

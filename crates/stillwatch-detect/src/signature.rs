@@ -7,6 +7,8 @@
 //! is in the group than outside. Values of one channel depend on each other, so of a
 //! channel only the one that says most counts.
 
+use std::collections::BTreeMap;
+
 use hashbrown::{HashMap, HashSet};
 use petgraph::unionfind::UnionFind;
 
@@ -288,13 +290,14 @@ const COMMUNITY_SIMILARITY: f64 = 0.3;
 const COMMUNITY_MIN: f64 = 0.1;
 
 impl Signature {
-    /// Whether the members fall into several groups that have one thing in common: two
-    /// campaigns that use one template, or a campaign and a class that signed up on one
-    /// day. Two accounts are neighbours if they share rare values of two channels (habits,
-    /// which are made of the rest, don't count), and belong together if they also have
-    /// their neighbours in common (SCAN: Xu, Yuruk, Feng, Schweiger 2007).
+    /// The groups that the members fall into if they are several that have one thing in
+    /// common: two campaigns that use one template, or a campaign and a class that signed
+    /// up on one day. Two accounts are neighbours if they share rare values of two
+    /// channels (habits, which are made of the rest, don't count), and belong together if
+    /// they also have their neighbours in common (SCAN: Xu, Yuruk, Feng, Schweiger 2007).
+    /// Of several, members without neighbours in any are left out; one keeps them all.
     #[must_use]
-    pub fn is_several(&self, values: &Values, members: &[Membership]) -> bool {
+    pub fn parts(&self, values: &Values, members: Vec<Membership>) -> Vec<Vec<Membership>> {
         let probes = members.len().min(COMMUNITY_PROBES);
         let account = |probe: usize| members[probe * members.len() / probes].account;
         // Who has each value that speaks, as bits; habits don't count.
@@ -312,46 +315,75 @@ impl Signature {
         }
         // Neighbours: who is met in two channels. Values are numbered by channel, so those
         // of one channel come one after the other.
+        let neighbours_of = |account: u32| {
+            let (mut once, mut twice) = (Probes::default(), Probes::default());
+            let of_account = values.of_account.get(account as usize);
+            let channel = |value: &u32| values.values[*value as usize].0;
+            for of_channel in of_account.chunk_by(|a, b| channel(a) == channel(b)) {
+                let mut met = Probes::default();
+                for others in of_channel.iter().filter_map(|value| having.get(value)) {
+                    met.iter_mut().zip(others).for_each(|(m, o)| *m |= o);
+                }
+                for ((once, twice), met) in once.iter_mut().zip(&mut twice).zip(met) {
+                    *twice |= *once & met;
+                    *once |= met;
+                }
+            }
+            twice
+        };
         let neighbours: Vec<Probes> = (0..probes)
             .map(|probe| {
-                let (mut once, mut twice) = (Probes::default(), Probes::default());
-                twice[probe / 64] |= 1 << (probe % 64);
-                let of_account = values.of_account.get(account(probe) as usize);
-                let channel = |value: &u32| values.values[*value as usize].0;
-                for of_channel in of_account.chunk_by(|a, b| channel(a) == channel(b)) {
-                    let mut met = Probes::default();
-                    for others in of_channel.iter().filter_map(|value| having.get(value)) {
-                        met.iter_mut().zip(others).for_each(|(m, o)| *m |= o);
-                    }
-                    for ((once, twice), met) in once.iter_mut().zip(&mut twice).zip(met) {
-                        *twice |= *once & met;
-                        *once |= met;
-                    }
-                }
-                twice
+                let mut neighbours = neighbours_of(account(probe));
+                neighbours[probe / 64] |= 1 << (probe % 64);
+                neighbours
             })
             .collect();
-        let count = |bits: &Probes| bits.iter().map(|word| word.count_ones()).sum::<u32>();
         let mut communities: UnionFind<usize> = UnionFind::new(probes);
         for i in 0..probes {
             for j in i + 1..probes {
                 if neighbours[i][j / 64] >> (j % 64) & 1 == 0 {
                     continue;
                 }
-                let mut both = neighbours[i];
-                both.iter_mut().zip(&neighbours[j]).for_each(|(a, b)| *a &= b);
                 let of_each = f64::from(count(&neighbours[i])) * f64::from(count(&neighbours[j]));
-                if f64::from(count(&both)) >= COMMUNITY_SIMILARITY * of_each.sqrt() {
+                let both = common(&neighbours[i], &neighbours[j]);
+                if f64::from(both) >= COMMUNITY_SIMILARITY * of_each.sqrt() {
                     communities.union(i, j);
                 }
             }
         }
-        let mut sizes: HashMap<usize, usize> = HashMap::new();
+        let mut probes_of: BTreeMap<usize, Probes> = BTreeMap::new();
         for i in 0..probes {
-            *sizes.entry(communities.find(i)).or_default() += 1;
+            probes_of.entry(communities.find(i)).or_default()[i / 64] |= 1 << (i % 64);
         }
-        sizes.values().filter(|&&n| n as f64 >= COMMUNITY_MIN * probes as f64).count() > 1
+        let communities: Vec<Probes> = probes_of
+            .into_values()
+            .filter(|of| f64::from(count(of)) >= COMMUNITY_MIN * probes as f64)
+            .collect();
+        if communities.len() < 2 {
+            return vec![members];
+        }
+        let mut parts: Vec<Vec<Membership>> = vec![Vec::new(); communities.len()];
+        for member in members {
+            let neighbours = neighbours_of(member.account);
+            let most = communities
+                .iter()
+                .enumerate()
+                .map(|(part, of)| (common(&neighbours, of), part))
+                .max_by_key(|&(met, part)| (met, std::cmp::Reverse(part)));
+            if let Some((1.., part)) = most {
+                parts[part].push(member);
+            }
+        }
+        parts
     }
+}
+
+fn count(bits: &Probes) -> u32 {
+    bits.iter().map(|word| word.count_ones()).sum()
+}
+
+fn common(a: &Probes, b: &Probes) -> u32 {
+    a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum()
 }
 
 /// Finds the members of a judged group: learns from the frozen ones, finds who has the

@@ -7,8 +7,7 @@ use super::joint;
 use crate::population::Member;
 
 pub(super) fn values(member: &Member, emit: &mut dyn FnMut(u64)) {
-    let payment = member.record.as_ref().and_then(|r| r.payment_fingerprint.as_deref());
-    if let Some(payment) = payment.filter(|p| !p.is_empty()) {
+    if let Some(payment) = member.payment() {
         emit(joint(&[1, xxhash_rust::xxh3::xxh3_64(payment.as_bytes())]));
     }
 }
