@@ -93,6 +93,8 @@ struct Course {
     freeze: usize,
     is_known_customers: bool,
     is_verified: bool,
+    /// Its share of the error budget; see [`judge::Trial`].
+    budget: f64,
     /// Who shares what was frozen, by the last look so far; see [`sharers`].
     sharers: Vec<u32>,
     looks: Vec<Looked>,
@@ -105,6 +107,9 @@ struct Looked {
     scored: Scored,
     /// What it was held against.
     scales: Arc<Scales>,
+    /// The groups that stand for ordinary ones, and their weights added up.
+    references: usize,
+    others: f64,
 }
 
 /// Finds the campaigns of a population. `progress` is told how far a step is and may
@@ -123,17 +128,20 @@ pub fn find(
         }
         let links = link(population, freeze);
         let candidates = few_references(gather(&links, accounts));
-        courses.extend(candidates.into_iter().map(|candidate| {
-            let customer = known_customers(&owners, &candidate.members);
-            Course {
+        let customers: Vec<Option<bool>> =
+            candidates.iter().map(|c| known_customers(&owners, &c.members)).collect();
+        let budgets = budgets(population, freeze, &candidates, &customers);
+        courses.extend(candidates.into_iter().zip(customers).zip(budgets).map(
+            |((candidate, customer), budget)| Course {
                 sharers: candidate.members.clone(),
                 candidate,
                 freeze,
                 is_known_customers: customer.is_some(),
                 is_verified: customer == Some(true),
+                budget,
                 looks: Vec::new(),
-            }
-        }));
+            },
+        ));
     }
     if !progress(Step::Link, EPOCHS - 1, EPOCHS - 1) {
         return None;
@@ -193,12 +201,53 @@ pub fn find(
             let groups: Vec<&[u32]> =
                 of_freeze.iter().map(|&i| courses[i].sharers.as_slice()).collect();
             let scales = Arc::new(Scales::of(&subjects));
-            let own = own_scales(&subjects, &groups, accounts);
-            for ((&i, subject), own) in of_freeze.iter().zip(subjects).zip(own) {
+            let same = same_accounts(&subjects, &groups, accounts);
+            let own = own_scales(&subjects, &same);
+            let scored: Vec<Scored> = subjects
+                .iter()
+                .zip(&own)
+                .map(|(subject, own)| judge::score(subject, own.as_ref().unwrap_or(&scales)))
+                .collect();
+            let is_reference: Vec<bool> = of_freeze
+                .iter()
+                .zip(&subjects)
+                .map(|(&i, subject)| {
+                    courses[i].candidate.members.len() >= ACCUSED_MIN
+                        && subject.active >= ACTIVE_MIN
+                })
+                .collect();
+            let mut strata: BTreeMap<&'static str, (usize, f64)> = BTreeMap::new();
+            for (g, _) in is_reference.iter().enumerate().filter(|r| *r.1) {
+                let all = strata.entry(subjects[g].stratum).or_default();
+                *all = (all.0 + 1, all.1 + judge::weight(&scored[g]));
+            }
+            let references: Vec<(usize, f64)> = same
+                .iter()
+                .enumerate()
+                .map(|(g, same)| {
+                    let all = strata.get(subjects[g].stratum).copied().unwrap_or_default();
+                    same.iter()
+                        .map(|&other| other as usize)
+                        .filter(|&o| is_reference[o])
+                        .fold(all, |all, other| {
+                            (all.0 - 1, (all.1 - judge::weight(&scored[other])).max(0.0))
+                        })
+                })
+                .collect();
+            let looked = subjects.into_iter().zip(scored).zip(own).zip(references);
+            for (&i, (((subject, scored), own), (references, others))) in
+                of_freeze.iter().zip(looked)
+            {
                 if subject.active >= ACTIVE_MIN {
                     let scales = own.map_or_else(|| Arc::clone(&scales), Arc::new);
-                    let scored = judge::score(&subject, &scales);
-                    courses[i].looks.push(Looked { look, subject, scored, scales });
+                    courses[i].looks.push(Looked {
+                        look,
+                        subject,
+                        scored,
+                        scales,
+                        references,
+                        others,
+                    });
                 }
             }
             measured += 1;
@@ -262,31 +311,50 @@ fn extend_sharers(population: &Population, courses: &mut [Course], look: usize) 
     });
 }
 
-/// A group whose own accounts hold this part of its stratum's mass is held against the
-/// rest of it.
-const OWN_MASS: f64 = 0.1;
+/// What was known of each candidate at its freezing decides its share of the error budget:
+/// how even its volumes had been, and how often its members went on from an answer. Of
+/// those who may be accused; all freezings get the same.
+fn budgets(
+    population: &Population,
+    freeze: usize,
+    candidates: &[Candidate],
+    customers: &[Option<bool>],
+) -> Vec<f64> {
+    let masses =
+        masses(candidates.iter().map(|c| c.members.as_slice()), population.members().len());
+    let known: Vec<Option<Subject>> = candidates
+        .par_iter()
+        .zip(customers)
+        .zip(masses)
+        .map(|((candidate, customer), mass)| {
+            let is_accusable = customer.is_none() && candidate.members.len() >= ACCUSED_MIN;
+            is_accusable.then(|| Subject {
+                stratum: candidate.stratum(),
+                mass,
+                active: candidate.members.len(),
+                links: candidate.channels.clone(),
+                measured: confirm::measure_before(population, freeze, &candidate.members),
+            })
+        })
+        .collect();
+    judge::budgets(&known).into_iter().map(|b| b / (EPOCHS - 1) as f64).collect()
+}
 
-/// Scales of their own for groups whose accounts make up much of their stratum. A proxy
-/// network puts its campaign into hundreds of network buckets; seen from there, a
-/// campaign would be the ordinary.
-fn own_scales(subjects: &[Subject], groups: &[&[u32]], accounts: usize) -> Vec<Option<Scales>> {
+/// By group of [`ACCUSED_MIN`] members or more, the groups of its stratum, itself
+/// included, that are mostly the same accounts: of the two, at least half of the smaller.
+fn same_accounts(subjects: &[Subject], groups: &[&[u32]], accounts: usize) -> Vec<Vec<u32>> {
     let mut groups_of: Vec<Vec<u32>> = vec![Vec::new(); accounts];
     for (g, members) in groups.iter().enumerate() {
         for &m in *members {
             groups_of[m as usize].push(g as u32);
         }
     }
-    let mut masses: BTreeMap<&'static str, f64> = BTreeMap::new();
-    for subject in subjects {
-        *masses.entry(subject.stratum).or_default() += subject.mass;
-    }
     groups
         .par_iter()
         .enumerate()
         .map(|(g, members)| {
-            let stratum = subjects[g].stratum;
             if members.len() < ACCUSED_MIN || subjects[g].active < ACTIVE_MIN {
-                return None;
+                return Vec::new();
             }
             let mut shared: HashMap<u32, usize> = HashMap::new();
             for &m in *members {
@@ -294,21 +362,40 @@ fn own_scales(subjects: &[Subject], groups: &[&[u32]], accounts: usize) -> Vec<O
                     *shared.entry(other).or_default() += 1;
                 }
             }
-            let is_own = |other: usize| {
-                shared.get(&(other as u32)).is_some_and(|&n| 2 * n >= groups[other].len())
-            };
-            let mut own: Vec<usize> = shared.keys().map(|&other| other as usize).collect();
-            own.retain(|&other| is_own(other) && subjects[other].stratum == stratum);
-            own.sort_unstable();
-            let mass: f64 = own.iter().map(|&other| subjects[other].mass).sum();
-            (mass >= OWN_MASS * masses[stratum]).then(|| {
-                let rest: Vec<Subject> = subjects
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| !is_own(*other))
-                    .map(|(_, subject)| subject.clone())
-                    .collect();
-                Scales::of(&rest)
+            let mut same: Vec<u32> = shared
+                .into_iter()
+                .filter(|&(other, n)| {
+                    let other = other as usize;
+                    subjects[other].stratum == subjects[g].stratum
+                        && 2 * n >= groups[other].len().min(members.len())
+                })
+                .map(|(other, _)| other)
+                .collect();
+            same.sort_unstable();
+            same
+        })
+        .collect()
+}
+
+/// A group whose own accounts hold this part of its stratum's mass is held against the
+/// rest of it.
+const OWN_MASS: f64 = 0.1;
+
+/// Scales of their own for groups whose accounts make up much of their stratum. A proxy
+/// network puts its campaign into hundreds of network buckets; seen from there, a
+/// campaign would be the ordinary.
+fn own_scales(subjects: &[Subject], same: &[Vec<u32>]) -> Vec<Option<Scales>> {
+    let mut masses: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for subject in subjects {
+        *masses.entry(subject.stratum).or_default() += subject.mass;
+    }
+    same.par_iter()
+        .enumerate()
+        .map(|(g, same)| {
+            let mass: f64 = same.iter().map(|&other| subjects[other as usize].mass).sum();
+            (!same.is_empty() && mass >= OWN_MASS * masses[subjects[g].stratum]).then(|| {
+                let is_other = |g: usize| same.binary_search(&(g as u32)).is_err();
+                Scales::of(subjects.iter().enumerate().filter(|(g, _)| is_other(*g)).map(|s| s.1))
             })
         })
         .collect()
@@ -400,30 +487,18 @@ fn report(
     behaviours: &BTreeMap<usize, Vec<f32>>,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
-    // Every candidate beside the other groups of its stratum at the same freezing.
-    let mut strata: BTreeMap<(&str, usize, usize), (usize, f64)> = BTreeMap::new();
-    for course in &courses {
-        for Looked { look, subject, scored, .. } in &course.looks {
-            let all = strata.entry((subject.stratum, course.freeze, *look)).or_default();
-            all.0 += 1;
-            all.1 += judge::weight(scored.score);
-        }
-    }
     let trials: Vec<judge::Trial> = courses
         .iter()
         .map(|course| judge::Trial {
-            is_accusable: !course.is_known_customers,
+            budget: course.budget,
             looks: course
                 .looks
                 .iter()
-                .map(|Looked { look, subject, scored, .. }| {
-                    let all = strata[&(subject.stratum, course.freeze, *look)];
-                    judge::Look {
-                        look: *look,
-                        scored: scored.clone(),
-                        references: all.0 - 1,
-                        others: (all.1 - judge::weight(scored.score)).max(0.0),
-                    }
+                .map(|l| judge::Look {
+                    look: l.look,
+                    scored: l.scored.clone(),
+                    references: l.references,
+                    others: l.others,
                 })
                 .collect(),
         })
@@ -592,7 +667,11 @@ fn report(
         let place = findings.len();
         let lead = draft.groups[0];
         let course = &courses[lead];
-        let Some(Looked { look, subject, scored, scales }) = course.looks.last() else { continue };
+        let Some(Looked { look, subject, scored, scales, references: ordinary, .. }) =
+            course.looks.last()
+        else {
+            continue;
+        };
         let references: Vec<&Course> = courses
             .iter()
             .enumerate()
@@ -664,7 +743,7 @@ fn report(
             harvest,
             promise: best,
             strata: strata.into_iter().collect(),
-            references: references.iter().filter(|r| !r.looks.is_empty()).count(),
+            references: *ordinary,
             rank: rank_of.get(&lead).copied().unwrap_or(0),
             guilty_members_at_least,
             first_detectable: calendar.epoch_start(first_look),

@@ -91,10 +91,11 @@ const ALL: &str = "all";
 impl Scales {
     /// Works out the scales from all groups of a window.
     #[must_use]
-    pub fn of(subjects: &[Subject]) -> Self {
-        let all = by_stratum(subjects.iter());
+    pub fn of<'a>(subjects: impl IntoIterator<Item = &'a Subject> + Clone) -> Self {
+        let all = by_stratum(subjects.clone().into_iter());
         let first = Scales { unexplained: ByStratum::new(), all };
-        let unexplained = by_stratum(subjects.iter().filter(|s| !score(s, &first).is_explained));
+        let unexplained =
+            by_stratum(subjects.into_iter().filter(|s| !score(s, &first).is_explained));
         Scales { unexplained, ..first }
     }
 
@@ -155,16 +156,23 @@ fn median(values: &mut [(f64, f64)]) -> f64 {
 /// a campaign and an innocent group.
 ///
 /// Innocent groups' deviations follow Student's t with three degrees of freedom: there
-/// are odd innocents, and a robust spread does not see them. An attacker avoids any one
-/// habit with probability one half, and then looks like the innocents; otherwise the
-/// deviation is anything up to [`DEVIATION_MAX`]. So what an attacker avoids costs a
-/// group at most ln 2, and no single channel says more than 4.3.
+/// are odd innocents, and a robust spread does not see them. A campaign shows the habit
+/// with probability `shown`, and then the deviation is anything up to [`DEVIATION_MAX`];
+/// otherwise it looks like the innocents. So a habit that half of the campaigns have costs
+/// a group without it at most ln 2, and says no more than 4.3.
 #[must_use]
-pub fn evidence(deviation: f64) -> f64 {
+pub fn evidence(deviation: f64, shown: f64) -> f64 {
     let d = deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX);
     let innocent = 0.367_552_596_947_861 / (1.0 + d * d / 3.0).powi(2);
-    let shown = if d > 0.0 { 1.0 / DEVIATION_MAX } else { 0.0 };
-    (0.5 + 0.5 * shown / innocent).ln()
+    let guilty = if d > 0.0 { 1.0 / DEVIATION_MAX } else { 0.0 };
+    (1.0 - shown + shown * guilty / innocent).ln()
+}
+
+/// Of campaigns, the part that shows a habit: one half, and half of those again where it
+/// takes an occasion, a release or a closure, that may not come.
+fn shown(channel: usize) -> f64 {
+    let needs_occasion = [ConfirmChannel::Pivot, ConfirmChannel::Succession];
+    if needs_occasion.iter().any(|&c| c as usize == channel) { 0.25 } else { 0.5 }
 }
 
 /// Scores one group.
@@ -209,7 +217,7 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         || scored.deviations[M::Together as usize].is_some_and(|d| d >= FAR);
     let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
     scored.is_explained |= together && !balanced;
-    scored.score = speaking(&scored.channels).map(evidence).sum();
+    scored.score = speaking(&scored.channels).map(|(c, d)| evidence(d, shown(c))).sum();
     scored
 }
 
@@ -229,12 +237,12 @@ const CLEARING: [ConfirmChannel; 6] = [
 ];
 
 /// The deviations of the channels that may speak for a campaign.
-fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = f64> + '_ {
+fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = (usize, f64)> + '_ {
     channels
         .iter()
         .enumerate()
         .filter(|(c, _)| CLEARING.iter().all(|&clearing| clearing as usize != *c))
-        .filter_map(|(_, deviation)| *deviation)
+        .filter_map(|(c, deviation)| Some((c, (*deviation)?)))
 }
 
 /// Excess of coincidences, as a part of those expected, from which a group comes in
@@ -253,7 +261,7 @@ pub const STRONG: f64 = 2.0;
 pub struct Look {
     pub look: usize,
     pub scored: Scored,
-    /// How many reference groups there are, and their f(S) added up.
+    /// How many reference groups there are, and their [`weight`] added up.
     pub references: usize,
     pub others: f64,
 }
@@ -261,8 +269,9 @@ pub struct Look {
 /// A candidate over all looks.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// Not one customer's own accounts.
-    pub is_accusable: bool,
+    /// Its share γ of the error budget, fixed when it was frozen; 0 where nobody is to be
+    /// accused. All candidates' together are at most 1.
+    pub budget: f64,
     pub looks: Vec<Look>,
 }
 
@@ -296,15 +305,19 @@ pub struct Verdict {
     pub first_look: Option<usize>,
 }
 
-/// The f of the e-value: the score is a log-likelihood ratio, this is the ratio, bounded
-/// so that a reference that is itself guilty makes the test more cautious but can't blind
-/// it.
+/// The f of the e-value. The score is a log-likelihood ratio, this is the ratio; 0 for a
+/// group that is explained or goes on from answers, since nothing else it does accuses it.
+/// Bounded where evidence is called decisive (Jeffreys 1961, appendix B): a reference that
+/// is itself guilty makes the test more cautious but can't blind it.
 #[must_use]
-pub fn weight(score: f64) -> f64 {
-    score.min(WEIGHT_SCORE_MAX).exp()
+pub fn weight(scored: &Scored) -> f64 {
+    if scored.is_explained || !is_independent(scored) {
+        return 0.0;
+    }
+    scored.score.exp().min(WEIGHT_MAX)
 }
 
-const WEIGHT_SCORE_MAX: f64 = 12.0;
+const WEIGHT_MAX: f64 = 100.0;
 /// The score from which a group that nothing explains is no ordinary one: ten times as
 /// likely from a campaign as from innocents, where evidence begins to be called strong
 /// (Jeffreys 1961, «Theory of probability», appendix B).
@@ -319,42 +332,64 @@ const INDEPENDENT: f64 = 1.5;
 /// it.
 #[must_use]
 pub fn is_suspicious(scored: &Scored) -> bool {
-    // Whoever goes on from answers is talking to the model, whatever else is odd: agents
-    // whose default model moves, resellers with even volumes.
-    let independent =
-        scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT);
-    scored.score >= SCORE_MIN && scored.active >= ACCUSED_MIN && independent && !scored.is_explained
+    scored.score >= SCORE_MIN
+        && scored.active >= ACCUSED_MIN
+        && is_independent(scored)
+        && !scored.is_explained
+}
+
+/// Whoever goes on from answers is talking to the model, whatever else is odd: agents
+/// whose default model moves, resellers with even volumes.
+fn is_independent(scored: &Scored) -> bool {
+    scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT)
+}
+
+/// Shares of the error budget for candidates that are frozen at one time: the more one
+/// looks like a harvest by then, the more. `None` gets nothing. What was known before the
+/// freezing may choose where to look; it is no part of the e-value.
+#[must_use]
+pub fn budgets(known: &[Option<Subject>]) -> Vec<f64> {
+    let scales = Scales::of(known.iter().flatten());
+    let expected: Vec<f64> = known
+        .iter()
+        .map(|subject| {
+            let Some(subject) = subject else { return 0.0 };
+            let scored = score(subject, &scales);
+            let channels = scored.channels.iter().enumerate();
+            channels.filter_map(|(c, d)| Some(evidence((*d)?, shown(c)))).sum::<f64>().exp()
+        })
+        .collect();
+    let all: f64 = expected.iter().sum();
+    expected.into_iter().map(|e| if all > 0.0 { e / all } else { 0.0 }).collect()
 }
 
 /// Judges all candidates of a period.
 ///
-/// Candidates in the order of freezing share the error budget equally. The e-value of
-/// a look is (R + 1) f(S) / (f(S) + Σ f(S_r)); M is the mean over the candidate's looks;
-/// the list is e-BH (Wang, Ramdas 2022) on M.
+/// The e-value of a look is (R + 1) f(S) / (f(S) + Σ f(S_r)); M is the mean over the
+/// candidate's looks; the list is e-BH (Wang, Ramdas 2022) on M, each candidate weighed by
+/// its share of the error budget.
 #[must_use]
 pub fn judge(trials: &[Trial], level: f64) -> Vec<Verdict> {
-    let accusable = trials.iter().filter(|t| t.is_accusable && !t.looks.is_empty()).count();
     let values: Vec<f64> = trials
         .iter()
         .map(|trial| {
             let planned = trial.looks.len().max(1) as f64;
             let mut sum = 0.0;
             for look in &trial.looks {
-                let own = weight(look.scored.score);
-                sum += (look.references + 1) as f64 * own / (own + look.others) / planned;
+                let own = weight(&look.scored);
+                if own > 0.0 {
+                    sum += (look.references + 1) as f64 * own / (own + look.others) / planned;
+                }
             }
             sum
         })
         .collect();
-    // e-BH: the largest k such that k candidates have M ≥ K / (k α).
-    let mut ranked: Vec<usize> = (0..trials.len())
-        .filter(|&i| trials[i].is_accusable && !trials[i].looks.is_empty())
-        .collect();
-    ranked.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-    let rate = |place: usize| {
-        // The level at which the list up to this place is reported.
-        accusable as f64 / ((place + 1) as f64 * values[ranked[place]].max(f64::MIN_POSITIVE))
-    };
+    // e-BH: the largest k such that k candidates have M ≥ 1 / (k α γ).
+    let weighed = |i: usize| values[i] * trials[i].budget;
+    let mut ranked: Vec<usize> = (0..trials.len()).filter(|&i| weighed(i) > 0.0).collect();
+    ranked.sort_by(|&a, &b| weighed(b).total_cmp(&weighed(a)).then(a.cmp(&b)));
+    // The level at which the list up to this place is reported.
+    let rate = |place: usize| 1.0 / ((place + 1) as f64 * weighed(ranked[place]));
     let mut rates = vec![f64::INFINITY; trials.len()];
     let mut best = f64::INFINITY;
     for place in (0..ranked.len()).rev() {
@@ -367,7 +402,7 @@ pub fn judge(trials: &[Trial], level: f64) -> Vec<Verdict> {
         .map(|(i, trial)| {
             let first_look = trial.looks.iter().find(|l| is_suspicious(&l.scored)).map(|l| l.look);
             let suspicious = trial.looks.last().is_some_and(|l| is_suspicious(&l.scored));
-            let promise = if trial.is_accusable && rates[i] <= level {
+            let promise = if rates[i] <= level {
                 Promise::Kept { evidence_value: values[i], discovery_rate: rates[i] }
             } else {
                 Promise::TooFewReferences
@@ -428,6 +463,7 @@ mod tests {
 
     #[test]
     fn evidence_grows_and_absence_costs_little() {
+        let evidence = |d: f64| evidence(d, 0.5);
         let d: Vec<f64> = (-10..=10).map(|d| evidence(f64::from(d))).collect();
         assert!(d.windows(2).all(|w| w[0] <= w[1] + 1e-12 || w[1] < 0.0), "{d:?}");
         assert!(evidence(-100.0) >= -core::f64::consts::LN_2 - 1e-12);
@@ -506,14 +542,18 @@ mod tests {
 
     #[test]
     fn the_promise_needs_references() {
-        let trial = |score: f64, references: usize, others: f64| Trial {
-            is_accusable: true,
-            looks: vec![Look {
-                look: 4,
-                scored: Scored { score, ..Scored::default() },
-                references,
-                others,
-            }],
+        let trial = |score: f64, references: usize, others: f64| {
+            let mut channels = [None; CONFIRM_CHANNELS];
+            channels[ConfirmChannel::Independence as usize] = Some(INDEPENDENT);
+            Trial {
+                budget: 0.05,
+                looks: vec![Look {
+                    look: 4,
+                    scored: Scored { score, channels, active: 60, ..Scored::default() },
+                    references,
+                    others,
+                }],
+            }
         };
         // 20 trials at 0.05 need an e-value of 400 for one, which 99 references can't
         // give and 999 can.
@@ -521,10 +561,27 @@ mod tests {
             let mut trials: Vec<Trial> =
                 (0..19).map(|_| trial(-2.0, references, references as f64 * 0.1)).collect();
             trials.push(trial(12.0, references, references as f64 * 0.1));
-            let verdicts = judge(&trials, 0.05);
-            let kept = matches!(verdicts[19].promise, Promise::Kept { .. });
-            assert_eq!(kept, is_kept, "{references}: {:?}", verdicts[19]);
-            assert_eq!(verdicts[0].promise, Promise::TooFewReferences);
+            let kept = |trials: &[Trial]| judge(trials, 0.05).pop().unwrap().promise;
+            let promise = kept(&trials);
+            assert_eq!(matches!(promise, Promise::Kept { .. }), is_kept, "{references}");
+            assert_eq!(judge(&trials, 0.05)[0].promise, Promise::TooFewReferences);
+            // Whoever goes on from answers, and whoever has no budget, gets none.
+            let looks = trials[19].looks.clone();
+            trials[19].looks[0].scored.channels = [None; CONFIRM_CHANNELS];
+            assert_eq!(kept(&trials), Promise::TooFewReferences);
+            trials[19] = Trial { budget: 0.0, looks };
+            assert_eq!(kept(&trials), Promise::TooFewReferences);
         }
+    }
+
+    #[test]
+    fn the_budget_goes_where_a_harvest_is_likely() {
+        let mut known: Vec<Option<Subject>> = crowd().into_iter().map(Some).collect();
+        known.push(None);
+        known.push(Some(group(&HARVEST)));
+        let budgets = budgets(&known);
+        assert!((budgets.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        assert_eq!(budgets[20], 0.0);
+        assert!(budgets[21] > 0.5, "{budgets:?}");
     }
 }

@@ -9,15 +9,21 @@
 use super::{ACTIVE_MIN, Estimate, M, Measured, View};
 
 pub(super) fn measure(view: &View<'_>, out: &mut Measured) {
-    let logs: Vec<f64> = view.features().map(|f| f.exchanges.ln()).collect();
-    let chance = view.features().map(|f| 1.0 / f.exchanges).sum::<f64>() / logs.len() as f64;
+    out[M::Spread as usize] = evenness(view.features().map(|f| f.exchanges));
+    out[M::Drift as usize] = view.mean(|f| f.drift);
+}
+
+/// How far volumes spread beyond chance: the standard deviation of their natural logs less
+/// that of Poisson counts. `None` for fewer than [`ACTIVE_MIN`].
+pub(super) fn evenness(volumes: impl Iterator<Item = f64> + Clone) -> Option<Estimate> {
+    let logs: Vec<f64> = volumes.clone().map(f64::ln).collect();
     let members = logs.len() as f64;
-    out[M::Spread as usize] = spread(logs).map(|s| Estimate {
+    let chance = volumes.map(|v| 1.0 / v).sum::<f64>() / members;
+    spread(logs).map(|s| Estimate {
         value: (s * s - chance).max(0.0).sqrt(),
         // Of half the distance of these percentiles in a normal sample: 0.96 σ / √n.
         error: 0.96 * s / members.sqrt(),
-    });
-    out[M::Drift as usize] = view.mean(|f| f.drift);
+    })
 }
 
 /// Half the distance between the 16th and the 84th percentile: the standard deviation

@@ -151,7 +151,7 @@ pub const ACTIVE_MIN: usize = 6;
 
 impl View<'_> {
     /// The features of the members, in their order.
-    fn features(&self) -> impl Iterator<Item = &Features> + '_ {
+    fn features(&self) -> impl Iterator<Item = &Features> + Clone + '_ {
         self.members.iter().map(|&i| &self.features[i as usize])
     }
 
@@ -163,10 +163,17 @@ impl View<'_> {
 
     /// The same for a figure that depends on the member's place in the population.
     fn mean_of(&self, figure: impl Fn(u32) -> Option<f64>) -> Option<Estimate> {
+        Estimate::mean(self.members.iter().filter_map(|&i| figure(i)))
+    }
+}
+
+impl Estimate {
+    /// The mean of values and its standard error; `None` for fewer than [`ACTIVE_MIN`].
+    fn mean(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sum = 0.0;
         let mut squares = 0.0;
         let mut count = 0.0;
-        for value in self.members.iter().filter_map(|&i| figure(i)) {
+        for value in values {
             sum += value;
             squares += value * value;
             count += 1.0;
@@ -177,6 +184,27 @@ impl View<'_> {
             Estimate { value, error: (variance / count).sqrt() }
         })
     }
+}
+
+/// What may be known of a group at its freezing at little cost: how even its volumes had
+/// been, and how often its members went on from an answer.
+#[must_use]
+pub fn measure_before(population: &Population, freeze: usize, members: &[u32]) -> Measured {
+    let before: Vec<(f64, f64)> = members
+        .iter()
+        .map(|&m| {
+            let epochs = population.members()[m as usize].profile.epochs(0..freeze);
+            epochs.fold((0.0, 0.0), |(all, further), (_, epoch)| {
+                (all + f64::from(epoch.exchanges), further + f64::from(epoch.follow_ups))
+            })
+        })
+        .filter(|&(all, _)| all > 0.0)
+        .collect();
+    let mut measured: Measured = [None; MEASURE_COUNT];
+    measured[M::Spread as usize] = balance::evenness(before.iter().map(|b| b.0));
+    measured[M::FollowUps as usize] =
+        Estimate::mean(before.iter().map(|(all, further)| further / all));
+    measured
 }
 
 /// Picks the members that were active in the window, at most [`MEASURED_MAX`].
