@@ -113,12 +113,9 @@ impl LinkChannel {
 }
 
 /// Mixes numbers into the value of a joint trait.
-pub(crate) fn joint(parts: &[u64]) -> u64 {
-    let mut bytes = Vec::with_capacity(parts.len() * 8);
-    for part in parts {
-        bytes.extend_from_slice(&part.to_le_bytes());
-    }
-    xxhash_rust::xxh3::xxh3_64(&bytes)
+pub(crate) fn joint<const N: usize>(parts: &[u64; N]) -> u64 {
+    let bytes = (*parts).map(u64::to_le_bytes);
+    xxhash_rust::xxh3::xxh3_64(bytes.as_flattened())
 }
 
 /// Accounts that share one value.
@@ -144,6 +141,40 @@ fn active(population: &Population, until: usize) -> Vec<u32> {
         .collect()
 }
 
+/// Accounts whose values are listed one after the other.
+const ACCOUNTS_AT_ONCE: usize = 256;
+
+/// The values of some channels that are wanted, with the accounts that have them, in
+/// their order.
+fn pairs(
+    population: &Population,
+    active: &[u32],
+    channels: &[LinkChannel],
+    until: usize,
+    wanted: impl Fn(u64) -> bool + Sync,
+) -> Vec<(u64, u32)> {
+    let mut pairs: Vec<(u64, u32)> = active
+        .par_chunks(ACCOUNTS_AT_ONCE)
+        .flat_map_iter(|accounts| {
+            let mut of_accounts = Vec::new();
+            for &i in accounts {
+                let member = &population.members()[i as usize];
+                for channel in channels {
+                    channel.values(member, population.calendar(), until, &mut |value| {
+                        if wanted(value) {
+                            of_accounts.push((value, i));
+                        }
+                    });
+                }
+            }
+            of_accounts
+        })
+        .collect();
+    pairs.par_sort_unstable();
+    pairs.dedup();
+    pairs
+}
+
 /// Who has each of some values by the epochs before `until`, ascending.
 #[must_use]
 pub fn holders(
@@ -151,23 +182,9 @@ pub fn holders(
     until: usize,
     wanted: &HashSet<u64>,
 ) -> HashMap<u64, Vec<u32>> {
-    let mut pairs: Vec<(u64, u32)> = active(population, until)
-        .into_par_iter()
-        .flat_map_iter(|i| {
-            let mut of_account = Vec::new();
-            let member = &population.members()[i as usize];
-            for channel in LinkChannel::ALL {
-                channel.values(member, population.calendar(), until, &mut |value| {
-                    if wanted.contains(&value) {
-                        of_account.push((value, i));
-                    }
-                });
-            }
-            of_account
-        })
-        .collect();
-    pairs.par_sort_unstable();
-    pairs.dedup();
+    let active = active(population, until);
+    let pairs =
+        pairs(population, &active, &LinkChannel::ALL, until, |value| wanted.contains(&value));
     pairs
         .chunk_by(|a, b| a.0 == b.0)
         .map(|run| (run[0].0, run.iter().map(|p| p.1).collect()))
@@ -180,22 +197,11 @@ pub fn holders(
 /// accounts; one channel is held in memory at a time, 16 bytes a value.
 #[must_use]
 pub fn link(population: &Population, freeze: usize) -> Links {
-    let calendar = population.calendar();
     let active = active(population, freeze);
     let most = ((active.len() as f64 * SHARE_MAX) as usize).max(GROUP_MIN);
     let mut buckets = Vec::new();
     for channel in LinkChannel::ALL {
-        let mut pairs: Vec<(u64, u32)> = active
-            .par_iter()
-            .flat_map_iter(|&i| {
-                let mut of_account = Vec::new();
-                let member = &population.members()[i as usize];
-                channel.values(member, calendar, freeze, &mut |value| of_account.push((value, i)));
-                of_account
-            })
-            .collect();
-        pairs.par_sort_unstable();
-        pairs.dedup();
+        let pairs = pairs(population, &active, &[channel], freeze, |_| true);
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             if run.len() >= GROUP_MIN && run.len() <= most {
                 buckets.push(Bucket {
