@@ -18,7 +18,7 @@
 use stillwatch_exchange::Time;
 
 use crate::calendar::{Calendar, EPOCHS, RELEASES, SLICES};
-use crate::observe::{BANDS, CAPABILITIES, Flags, Glance, Sketch, TOPIC_BUCKETS, Traits};
+use crate::observe::{BANDS, CAPABILITIES, Flags, Glance, TOPIC_BUCKETS, Traits};
 
 /// Exchanges of an epoch that are kept with their traits.
 pub const SAMPLE: usize = 7;
@@ -337,14 +337,13 @@ impl Epoch {
 }
 
 impl Profile {
-    /// Adds one exchange. `account` is any hash of the account's id; it only makes the
-    /// samples of different accounts fall into different half hours.
+    /// Adds one exchange. `account` is that of [`Glance::of`].
     pub fn add(&mut self, traits: &Traits, account: u64, calendar: &Calendar) {
-        self.add_seen(&Glance::of(traits, account), &traits.text, calendar);
+        self.add_seen(&Glance::of(traits, account), calendar);
     }
 
-    /// Adds one exchange that was glanced at, with its text.
-    pub fn add_seen(&mut self, seen: &Glance, text: &Sketch, calendar: &Calendar) {
+    /// Adds what is taken of one exchange.
+    pub fn add_seen(&mut self, seen: &Glance, calendar: &Calendar) {
         let time_us = seen.time.0;
         if self.is_empty() {
             (self.first_us, self.last_us) = (time_us, time_us);
@@ -364,7 +363,7 @@ impl Profile {
 
         let (index, bin, slice) = calendar.place(seen.time);
         let epoch = self.epochs[index].get_or_insert_default();
-        let flags = seen.flags.with(text.asks);
+        let flags = seen.flags;
         let second = time_us.div_euclid(1_000_000);
         epoch.exchanges = epoch.exchanges.saturating_add(1);
         let bump = |count: &mut u32, when: bool| *count = count.saturating_add(u32::from(when));
@@ -385,12 +384,12 @@ impl Profile {
             epoch.reasoning_tokens.saturating_add(u64::from(seen.reasoning_tokens));
         let hour = &mut epoch.hours[(second.rem_euclid(86_400) / 3_600) as usize];
         *hour = hour.saturating_add(1);
-        let capability = &mut epoch.capabilities[text.capability as usize];
+        let capability = &mut epoch.capabilities[seen.capability as usize];
         *capability = capability.saturating_add(1);
         epoch.slices[slice] = epoch.slices[slice].saturating_add(1);
         epoch.active[bin / 64] |= 1 << (bin % 64);
 
-        let prompt = if text.words >= PROMPT_WORDS_MIN { seen.whole } else { 0 };
+        let prompt = if seen.words >= PROMPT_WORDS_MIN { seen.whole } else { 0 };
         for (kind, hash) in [
             (Kind::Address, seen.address),
             (Kind::Network, seen.network),
@@ -415,13 +414,13 @@ impl Profile {
             session,
             time_s: since_2000.clamp(0, i64::from(u32::MAX)) as u32,
             row: seen.row as u32,
-            opening: text.opening as u32,
-            closing: text.closing as u32,
-            bands: text.bands.map(|b| b as u32),
-            topic: text.topic,
-            words: text.words,
+            opening: seen.opening,
+            closing: seen.closing,
+            bands: seen.bands,
+            topic: seen.topic,
+            words: seen.words,
             flags: flags.0,
-            capability: text.capability as u8,
+            capability: seen.capability as u8,
         });
     }
 

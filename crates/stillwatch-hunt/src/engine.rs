@@ -139,17 +139,13 @@ pub(crate) async fn profiles(
     let context = partitioned(partitions);
     let finished = Finished::default();
     context.register_udf(functions::glance(key));
-    context.register_udaf(functions::profile(key, calendar.clone(), finished.clone()));
+    context.register_udaf(functions::profile(calendar.clone(), finished.clone()));
     context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
     let seen = context
-        .sql(&format!(
-            "SELECT account_id, glance({}) AS seen, prompt, prompt_sketch FROM exchanges",
-            OBSERVED.join(", ")
-        ))
+        .sql(&format!("SELECT account_id, glance({}) AS seen FROM exchanges", OBSERVED.join(", ")))
         .await?;
-    // What is seen is a few numbers, and a prompt moves as a reference: moving them to
-    // where their account is added up costs less than adding up every account in each
-    // partition and merging.
+    // What is seen is a few numbers: moving them to where their account is added up
+    // costs less than adding up every account in each partition and merging.
     let seen = seen.repartition(Partitioning::Hash(vec![col("account_id")], partitions))?;
     context.register_table("seen", seen.into_view())?;
     let query = context.sql(include_str!("queries/profiles.sql")).await?;

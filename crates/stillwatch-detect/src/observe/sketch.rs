@@ -208,12 +208,6 @@ impl Sketcher {
         read(&self.key, &self.tally, prompt)
     }
 
-    /// The hash of the whole prompt, as its sketch has it.
-    #[inline]
-    pub(crate) fn whole(&self, prompt: &str) -> u64 {
-        self.key.hash_bytes(kind::WHOLE, prompt.as_bytes())
-    }
-
     /// The hash of a system prompt, as sketches have it.
     pub(crate) fn system(&mut self, system: &str) -> u64 {
         if system.is_empty() {

@@ -2,7 +2,7 @@
 //! it asked for.
 //!
 //! An exchange travels between the parts of the engine as [`Traits`], or as a
-//! [`Glance`] where its text may never be needed. Their bytes are little-endian, in
+//! [`Glance`] to where its account is added up. Their bytes are little-endian, in
 //! the order of the fields, and live no longer than a run.
 
 use stillwatch_exchange::{Exchange, Time};
@@ -86,9 +86,8 @@ pub struct Traits {
 pub const TRAITS_BYTES: usize =
     8 * 2 + 8 * (5 + BANDS) + TOPIC_BUCKETS + 2 + 1 + 1 + 8 * 9 + 4 * 3 + 2;
 
-/// One exchange with its prompt unread: of the text there is the hash of the whole
-/// and that of the system prompt, and the flags lack what words ask for. Prompts are
-/// read where they are needed, and their sketches do not have to be moved there.
+/// What a profile takes of one exchange. Of a text that comes to four bytes where a
+/// sketch has eight, and no skeleton.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Glance {
     pub time: Time,
@@ -110,14 +109,21 @@ pub struct Glance {
     pub output_tokens: u32,
     pub reasoning_tokens: u32,
     pub flags: Flags,
+    /// Low halves of the sketch's hashes; 0 = absent.
+    pub opening: u32,
+    pub closing: u32,
+    pub bands: [u32; BANDS],
+    pub topic: [u8; TOPIC_BUCKETS],
+    pub words: u16,
+    pub capability: Capability,
 }
 
 /// Length of [`Glance::to_bytes`].
-pub const GLANCE_BYTES: usize = 8 * 14 + 4 * 3 + 2;
+pub const GLANCE_BYTES: usize = 8 * 14 + 4 * 3 + 2 + 4 * (2 + BANDS) + TOPIC_BUCKETS + 2 + 1;
 
 impl Glance {
-    /// What a glance at an exchange would have shown. `account` is any hash of the
-    /// account's id.
+    /// What a profile takes of these traits. `account` is any hash of the account's id;
+    /// it only makes the samples of different accounts fall into different half hours.
     #[must_use]
     pub fn of(traits: &Traits, account: u64) -> Self {
         Glance {
@@ -139,27 +145,12 @@ impl Glance {
             output_tokens: traits.output_tokens,
             reasoning_tokens: traits.reasoning_tokens,
             flags: traits.flags,
-        }
-    }
-
-    fn with(&self, text: Sketch) -> Traits {
-        Traits {
-            time: self.time,
-            row: self.row,
-            text,
-            client: self.client,
-            address: self.address,
-            network: self.network,
-            organization: self.organization,
-            credential: self.credential,
-            conversation: self.conversation,
-            model: self.model,
-            route: self.route,
-            place: self.place,
-            input_tokens: self.input_tokens,
-            output_tokens: self.output_tokens,
-            reasoning_tokens: self.reasoning_tokens,
-            flags: self.flags.with(text.asks),
+            opening: traits.text.opening as u32,
+            closing: traits.text.closing as u32,
+            bands: traits.text.bands.map(|band| band as u32),
+            topic: traits.text.topic,
+            words: traits.text.words,
+            capability: traits.text.capability,
         }
     }
 
@@ -190,6 +181,12 @@ impl Glance {
             writer.put(value.to_le_bytes());
         }
         writer.put(self.flags.0.to_le_bytes());
+        for value in [self.opening, self.closing].iter().chain(&self.bands) {
+            writer.put(value.to_le_bytes());
+        }
+        writer.put(self.topic);
+        writer.put(self.words.to_le_bytes());
+        writer.put([self.capability as u8]);
         debug_assert_eq!(writer.at, GLANCE_BYTES);
         bytes
     }
@@ -221,6 +218,12 @@ impl Glance {
             output_tokens: c.u32(),
             reasoning_tokens: c.u32(),
             flags: Flags(u16::from_le_bytes(c.take())),
+            opening: c.u32(),
+            closing: c.u32(),
+            bands: std::array::from_fn(|_| c.u32()),
+            topic: c.take(),
+            words: u16::from_le_bytes(c.take()),
+            capability: Capability::from_number(c.take::<1>()[0]),
         })
     }
 }
@@ -402,26 +405,6 @@ impl Observer {
     pub fn traits(&self, facts: &Facts, text: Result<Sketch, SketchError>) -> Traits {
         let unusable = text.is_err();
         let text = text.unwrap_or_default();
-        self.seen(facts, text.whole, text.system, unusable).with(text)
-    }
-
-    /// Glances at an exchange: the same as [`traits`](Self::traits), with the prompt
-    /// hashed but not read. `system` is that of [`system_hash`](Self::system_hash);
-    /// a stored sketch has its own.
-    #[must_use]
-    pub fn glance(&self, facts: &Facts, prompt: Prompt<'_>, system: u64) -> Glance {
-        match prompt {
-            Prompt::Text(text) => self.seen(facts, self.sketcher.whole(text), system, false),
-            Prompt::Sketch(bytes) => {
-                let text = Sketch::from_bytes(bytes, &self.key);
-                let unusable = text.is_err();
-                let text = text.unwrap_or_default();
-                self.seen(facts, text.whole, text.system, unusable)
-            }
-        }
-    }
-
-    fn seen(&self, facts: &Facts, whole: u64, system: u64, unusable: bool) -> Glance {
         let key = &self.key;
         let mut flags = 0u16;
         let mut set = |bit: u16, when: bool| flags |= if when { bit } else { 0 };
@@ -439,18 +422,16 @@ impl Observer {
         let place = u64::from(facts.asn) << 32 | u64::from(facts.country as u32);
         let row = key.link(
             kind::ROW,
-            whole
+            text.whole
                 ^ (facts.time.0 as u64).rotate_left(17)
                 ^ facts.conversation.rotate_left(31)
                 ^ u64::from(facts.turn).rotate_left(47)
                 ^ u64::from(facts.output_tokens).rotate_left(7),
         );
-        Glance {
+        Traits {
             time: facts.time,
-            account: facts.account,
             row,
-            whole,
-            system,
+            text,
             client: self.client(facts),
             address: facts.address,
             network: facts.network,
@@ -467,7 +448,7 @@ impl Observer {
             input_tokens: facts.input_tokens,
             output_tokens: facts.output_tokens,
             reasoning_tokens: facts.reasoning_tokens,
-            flags: Flags(flags),
+            flags: Flags(flags).with(text.asks),
         }
     }
 
@@ -709,20 +690,11 @@ mod tests {
     }
 
     #[test]
-    fn a_glance_shows_what_reading_does() {
-        let mut observer = Observer::new(Key::derive(b"k"));
-        let bytes = observer.sketch(&exchange()).unwrap().to_bytes(&Key::derive(b"k"));
-        let whole = observer.observe(&exchange());
-        let facts = observer.facts(&exchange());
-        let system = observer.system_hash("You are brief.");
-        for (prompt, system) in
-            [(Prompt::Text(exchange().prompt.unwrap()), system), (Prompt::Sketch(&bytes), 0)]
-        {
-            let seen = observer.glance(&facts, prompt, system);
-            assert_eq!(Glance::from_bytes(&seen.to_bytes()), Ok(seen));
-            let text = Sketch { system: seen.system, ..observer.text(prompt).unwrap() };
-            assert_eq!(seen.with(text), whole);
-        }
+    fn glances_go_there_and_back() {
+        let seen = Glance::of(&Observer::new(Key::public()).observe(&exchange()), 7);
+        assert_ne!(seen.opening, 0);
+        assert_eq!(Glance::from_bytes(&seen.to_bytes()), Ok(seen));
+        assert!(Glance::from_bytes(&[0; 3]).is_err());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `glance(columns…)` and `observe(columns…)`: one exchange becomes a binary of fixed
-//! size, its traits or what a glance shows of them.
+//! size, its traits or what a profile takes of them.
 //!
 //! Columns are gone through one by one, not row by row: most have few distinct values
 //! or none at all, which is cheap to see of a column and dear to see of a row.
@@ -20,8 +20,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use stillwatch_detect::observe::{
-    Facts, GLANCE_BYTES, Key, Link, Observer, Prompt, Sketch, TRAITS_BYTES, asks_for_reasoning,
-    is_truncation,
+    Facts, GLANCE_BYTES, Glance, Key, Link, Observer, Prompt, Sketch, TRAITS_BYTES,
+    asks_for_reasoning, is_truncation,
 };
 use stillwatch_exchange::Time;
 
@@ -67,7 +67,7 @@ pub(crate) fn observe(key: Key) -> ScalarUDF {
     function("observe", What::Traits, key)
 }
 
-/// Exchanges become what a glance shows of them: their prompts are not read.
+/// Exchanges become what a profile takes of them.
 pub(crate) fn glance(key: Key) -> ScalarUDF {
     function("glance", What::Glance, key)
 }
@@ -151,19 +151,16 @@ impl ScalarUDFImpl for Observe {
         let mut bytes = MutableBuffer::with_capacity(facts.len() * self.size());
         for (row, (facts, system)) in facts.iter().zip(systems).enumerate() {
             let prompt = prompts.get(row);
+            let text = observer.text(prompt).map(|text| match prompt {
+                Prompt::Text(_) => Sketch { system, ..text },
+                Prompt::Sketch(_) => text,
+            });
+            let traits = observer.traits(facts, text);
             match self.what {
                 What::Glance => {
-                    let seen = observer.glance(facts, prompt, system);
-                    bytes.extend_from_slice(&seen.to_bytes());
+                    bytes.extend_from_slice(&Glance::of(&traits, facts.account).to_bytes());
                 }
-                What::Traits => {
-                    let text = observer.text(prompt);
-                    let text = text.map(|text| match prompt {
-                        Prompt::Text(_) => Sketch { system, ..text },
-                        Prompt::Sketch(_) => text,
-                    });
-                    bytes.extend_from_slice(&observer.traits(facts, text).to_bytes());
-                }
+                What::Traits => bytes.extend_from_slice(&traits.to_bytes()),
             }
         }
         idle().push(observer);
@@ -173,13 +170,13 @@ impl ScalarUDFImpl for Observe {
 }
 
 /// Prompts, or the sketches that stand for them.
-pub(super) struct Prompts<'a> {
+struct Prompts<'a> {
     texts: &'a StringViewArray,
     sketches: &'a BinaryViewArray,
 }
 
 impl<'a> Prompts<'a> {
-    pub(super) fn of(texts: &'a ArrayRef, sketches: &'a ArrayRef) -> Result<Self> {
+    fn of(texts: &'a ArrayRef, sketches: &'a ArrayRef) -> Result<Self> {
         Ok(Prompts {
             texts: texts.as_string_view_opt().ok_or_else(|| misfit("prompt", texts))?,
             sketches: sketches
@@ -188,7 +185,7 @@ impl<'a> Prompts<'a> {
         })
     }
 
-    pub(super) fn get(&self, row: usize) -> Prompt<'a> {
+    fn get(&self, row: usize) -> Prompt<'a> {
         if self.sketches.is_valid(row) {
             Prompt::Sketch(self.sketches.value(row))
         } else if self.texts.is_valid(row) {

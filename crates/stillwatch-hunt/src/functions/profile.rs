@@ -1,5 +1,4 @@
-//! `profile(seen, prompt, prompt_sketch)`: what was seen of an account's exchanges adds
-//! up to its profile.
+//! `profile(seen)`: what was seen of an account's exchanges adds up to its profile.
 //!
 //! Parts travel in the stored form of [`Profile::write`]. Finished profiles stay where
 //! they are, in [`Finished`], and the function's value is a profile's number there:
@@ -19,16 +18,13 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 use stillwatch_detect::calendar::Calendar;
-use stillwatch_detect::observe::{Glance, Key, Observer};
+use stillwatch_detect::observe::Glance;
 use stillwatch_detect::profile::Profile;
 
-use super::observe::Prompts;
-
-/// The function under a key and over a period.
-pub(crate) fn profile(key: Key, calendar: Calendar, finished: Finished) -> AggregateUDF {
+/// The function over a period.
+pub(crate) fn profile(calendar: Calendar, finished: Finished) -> AggregateUDF {
     AggregateUDF::new_from_impl(ProfileFunction {
-        signature: Signature::any(3, Volatility::Immutable),
-        key,
+        signature: Signature::any(1, Volatility::Immutable),
         calendar,
         finished,
     })
@@ -67,7 +63,6 @@ impl Hash for Finished {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ProfileFunction {
     signature: Signature,
-    key: Key,
     calendar: Calendar,
     finished: Finished,
 }
@@ -75,7 +70,6 @@ struct ProfileFunction {
 impl ProfileFunction {
     fn groups(&self) -> Groups {
         Groups {
-            observer: Observer::new(self.key),
             calendar: self.calendar.clone(),
             finished: self.finished.clone(),
             profiles: Vec::new(),
@@ -125,7 +119,6 @@ impl AggregateUDFImpl for ProfileFunction {
 /// of a profile.
 #[derive(Debug)]
 struct Groups {
-    observer: Observer,
     calendar: Calendar,
     finished: Finished,
     profiles: Vec<Profile>,
@@ -165,10 +158,9 @@ impl GroupsAccumulator for Groups {
         total_num_groups: usize,
     ) -> Result<()> {
         self.profiles.resize_with(total_num_groups, Profile::default);
-        let mismatch = || exec_datafusion_err!("profile takes seen, prompt and prompt_sketch");
-        let [seen, prompts, sketches] = values else { return Err(mismatch()) };
+        let mismatch = || exec_datafusion_err!("profile takes what was seen");
+        let [seen] = values else { return Err(mismatch()) };
         let seen = seen.as_fixed_size_binary_opt().ok_or_else(mismatch)?;
-        let prompts = Prompts::of(prompts, sketches)?;
         let glance = |row: usize| {
             Glance::from_bytes(seen.value(row)).map_err(|e| exec_datafusion_err!("profile: {e}"))
         };
@@ -187,9 +179,7 @@ impl GroupsAccumulator for Groups {
                 if filter.is_some_and(|f| !(f.is_valid(row) && f.value(row))) {
                     continue;
                 }
-                // An unusable sketch has been told of by the glance.
-                let text = self.observer.text(prompts.get(row)).unwrap_or_default();
-                self.profiles[group].add_seen(seen, &text, &self.calendar);
+                self.profiles[group].add_seen(seen, &self.calendar);
             }
         }
         Ok(())
@@ -229,7 +219,6 @@ impl GroupsAccumulator for Groups {
     ) -> Result<Vec<ArrayRef>> {
         let rows = values.first().map_or(0, |a| a.len());
         let mut each = Groups {
-            observer: self.observer.clone(),
             calendar: self.calendar.clone(),
             finished: self.finished.clone(),
             profiles: Vec::new(),

@@ -1,4 +1,4 @@
 -- Profile: what was seen of an account's exchanges adds up to its profile.
-SELECT account_id, profile(seen, prompt, prompt_sketch) AS profile
+SELECT account_id, profile(seen) AS profile
 FROM seen
 GROUP BY account_id
