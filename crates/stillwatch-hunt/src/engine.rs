@@ -59,13 +59,15 @@ pub(crate) async fn member_exchanges(
     quote: bool,
 ) -> Result<SendableRecordBatchStream> {
     let context = context(partitions);
-    context.register_udf(functions::observe(key));
+    let observed: Vec<&str> =
+        OBSERVED.iter().copied().filter(|name| pass.columns.contains(name)).collect();
+    context.register_udf(functions::observe(key, pass.columns));
     context.register_table("exchanges", Arc::new(table(sources, pass, partitions)?))?;
     let excerpt = if quote { "SUBSTR(prompt, 1, 400)" } else { "CAST(NULL AS VARCHAR)" };
     let observed = context
         .sql(&format!(
             "SELECT *, observe({}) AS traits, {excerpt} AS excerpt FROM exchanges",
-            OBSERVED.join(", ")
+            observed.join(", ")
         ))
         .await?;
     context.register_table("observed", observed.into_view())?;

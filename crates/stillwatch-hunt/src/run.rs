@@ -374,14 +374,12 @@ async fn stages(
     })
 }
 
-/// The columns of the harvest pass: what is observed, and what is told of it.
+/// The columns of the harvest pass: what a signature of harvest looks at, and what is
+/// told of an exchange. Addresses, conversations and the like have linked by now.
 const HARVEST_COLUMNS: &[&str] = &[
     "exchange_id",
     "time",
     "account_id",
-    "organization_id",
-    "credential_id",
-    "conversation_id",
     "turn",
     "request_model",
     "response_model",
@@ -399,13 +397,8 @@ const HARVEST_COLUMNS: &[&str] = &[
     "request_logit_bias_count",
     "request_reasoning",
     "request_tool_count",
-    "usage_input_tokens",
     "usage_output_tokens",
     "usage_reasoning_tokens",
-    "response_finish_reason",
-    "status",
-    "client_address",
-    "client_network",
     "client_asn",
     "client_country",
     "tls_fingerprint",

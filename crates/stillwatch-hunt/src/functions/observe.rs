@@ -25,7 +25,7 @@ use stillwatch_detect::observe::{
 };
 use stillwatch_exchange::Time;
 
-/// The columns that `glance` and `observe` take, in their order.
+/// The columns that are observed, in the order in which `glance` and `observe` take them.
 pub(crate) const OBSERVED: &[&str] = &[
     "time",
     "account_id",
@@ -62,21 +62,24 @@ pub(crate) const OBSERVED: &[&str] = &[
     "user_agent",
 ];
 
-/// Exchanges become their traits.
-pub(crate) fn observe(key: Key) -> ScalarUDF {
-    function("observe", What::Traits, key)
+/// Exchanges become their traits, as far as those of the observed columns tell that are
+/// among `columns`.
+pub(crate) fn observe(key: Key, columns: &[&str]) -> ScalarUDF {
+    let given = OBSERVED.iter().copied().filter(|name| columns.contains(name)).collect();
+    function("observe", What::Traits, key, given)
 }
 
 /// Exchanges become what a profile takes of them.
 pub(crate) fn glance(key: Key) -> ScalarUDF {
-    function("glance", What::Glance, key)
+    function("glance", What::Glance, key, OBSERVED.to_vec())
 }
 
-fn function(name: &'static str, what: What, key: Key) -> ScalarUDF {
+fn function(name: &'static str, what: What, key: Key, given: Vec<&'static str>) -> ScalarUDF {
     ScalarUDF::new_from_impl(Observe {
         name,
         what,
-        signature: Signature::any(OBSERVED.len(), Volatility::Immutable),
+        signature: Signature::any(given.len(), Volatility::Immutable),
+        given,
         key,
         idle: Idle(Arc::new(Mutex::new(Vec::new()))),
     })
@@ -98,6 +101,8 @@ struct Observe {
     name: &'static str,
     what: What,
     signature: Signature,
+    /// The columns that it is given, in their order.
+    given: Vec<&'static str>,
     key: Key,
     idle: Idle,
 }
@@ -144,7 +149,7 @@ impl ScalarUDFImpl for Observe {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let idle = || self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut observer = idle().pop().unwrap_or_else(|| Observer::new(self.key));
-        let columns = Columns { arrays: &arrays };
+        let columns = Columns { names: &self.given, arrays: &arrays };
         let facts = columns.facts(&observer)?;
         let systems = columns.systems(&mut observer)?;
         let prompts = columns.prompts()?;
@@ -200,26 +205,28 @@ fn misfit(name: &str, array: &ArrayRef) -> datafusion::common::DataFusionError {
     exec_datafusion_err!("column {name} has type {}", array.data_type())
 }
 
-/// Columns in the order of [`OBSERVED`].
+/// The columns that are given, by their names; of the others the source does not say.
 struct Columns<'a> {
+    names: &'a [&'static str],
     arrays: &'a [ArrayRef],
 }
 
 impl<'a> Columns<'a> {
-    fn get(&self, name: &str) -> Result<&'a ArrayRef> {
-        let index = OBSERVED.iter().position(|n| *n == name);
-        index
-            .and_then(|i| self.arrays.get(i))
-            .ok_or_else(|| internal_datafusion_err!("column {name} is not observed"))
+    fn get(&self, name: &str) -> Option<&'a ArrayRef> {
+        let index = self.names.iter().position(|n| *n == name)?;
+        self.arrays.get(index)
     }
 
-    fn texts(&self, name: &str) -> Result<&'a StringViewArray> {
-        let array = self.get(name)?;
-        array.as_string_view_opt().ok_or_else(|| misfit(name, array))
+    fn texts(&self, name: &str) -> Result<Option<&'a StringViewArray>> {
+        let Some(array) = self.get(name) else { return Ok(None) };
+        array.as_string_view_opt().ok_or_else(|| misfit(name, array)).map(Some)
     }
 
     fn prompts(&self) -> Result<Prompts<'a>> {
-        Prompts::of(self.get("prompt")?, self.get("prompt_sketch")?)
+        let get = |name: &str| {
+            self.get(name).ok_or_else(|| internal_datafusion_err!("{name} is not observed"))
+        };
+        Prompts::of(get("prompt")?, get("prompt_sketch")?)
     }
 
     /// Sets what `set` says for each value that there is.
@@ -229,7 +236,7 @@ impl<'a> Columns<'a> {
         facts: &mut [Facts],
         set: impl Fn(&mut Facts, T::Native),
     ) -> Result<()> {
-        let array = self.get(name)?;
+        let Some(array) = self.get(name) else { return Ok(()) };
         let array: &PrimitiveArray<T> =
             array.as_primitive_opt().ok_or_else(|| misfit(name, array))?;
         if array.null_count() == 0 {
@@ -252,20 +259,26 @@ impl<'a> Columns<'a> {
         make: impl FnMut(&str) -> V,
         set: impl Fn(&mut Facts, V),
     ) -> Result<()> {
-        each_text(self.texts(name)?, make, |row, value| set(&mut facts[row], value));
+        if let Some(texts) = self.texts(name)? {
+            each_text(texts, make, |row, value| set(&mut facts[row], value));
+        }
         Ok(())
     }
 
+    fn rows(&self) -> usize {
+        self.arrays.first().map_or(0, |array| array.len())
+    }
+
     fn systems(&self, observer: &mut Observer) -> Result<Vec<u64>> {
-        let texts = self.texts("system_instructions")?;
-        let mut systems = vec![0; texts.len()];
-        each_text(texts, |text| observer.system_hash(text), |row, hash| systems[row] = hash);
+        let mut systems = vec![0; self.rows()];
+        if let Some(texts) = self.texts("system_instructions")? {
+            each_text(texts, |text| observer.system_hash(text), |row, hash| systems[row] = hash);
+        }
         Ok(systems)
     }
 
     fn facts(&self, observer: &Observer) -> Result<Vec<Facts>> {
-        let rows = self.arrays.first().map_or(0, |a| a.len());
-        let mut all = vec![Facts::default(); rows];
+        let mut all = vec![Facts::default(); self.rows()];
         let facts = all.as_mut_slice();
         let link = |link: Link| move |text: &str| observer.hash(link, text);
         self.numbers::<TimestampMicrosecondType>("time", facts, |f, v| f.time = Time(v))?;
@@ -288,10 +301,11 @@ impl<'a> Columns<'a> {
         self.numbers::<UInt32Type>("request_max_tokens", facts, |f, v| f.max_tokens = Some(v))?;
         self.numbers::<UInt16Type>("request_choice_count", facts, |f, v| f.choices = Some(v))?;
         self.numbers::<Int64Type>("request_seed", facts, |f, _| f.is_seeded = true)?;
-        let stream = self.get("request_stream")?;
-        let stream = stream.as_boolean_opt().ok_or_else(|| misfit("request_stream", stream))?;
-        for (facts, value) in facts.iter_mut().zip(stream) {
-            facts.stream = value;
+        if let Some(stream) = self.get("request_stream") {
+            let stream = stream.as_boolean_opt().ok_or_else(|| misfit("request_stream", stream))?;
+            for (facts, value) in facts.iter_mut().zip(stream) {
+                facts.stream = value;
+            }
         }
         self.numbers::<UInt16Type>("request_top_logprobs", facts, |f, v| f.top_logprobs = v)?;
         self.numbers::<UInt16Type>("request_logit_bias_count", facts, |f, v| f.biases = v)?;
@@ -310,8 +324,7 @@ impl<'a> Columns<'a> {
         self.hashes("response_finish_reason", facts, is_truncation, |f, v| f.is_truncated = v)?;
         self.numbers::<UInt16Type>("status", facts, |f, v| f.status = v)?;
         self.hashes("client_address", facts, link(Link::Address), |f, v| f.address = v)?;
-        let networks = self.texts("client_network")?;
-        if networks.null_count() > 0 {
+        if self.texts("client_network")?.is_none_or(|networks| networks.null_count() > 0) {
             let of_address = |text: &str| observer.network_hash(text);
             self.hashes("client_address", facts, of_address, |f, v| f.network = v)?;
         }
