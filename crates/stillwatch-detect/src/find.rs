@@ -1,5 +1,6 @@
 //! Find: all stages from profiles to judged campaigns, at every freezing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::gather::{Candidate, gather};
 use crate::judge::{self, ACCUSED_MIN, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
+use crate::references::{Known, KnownCourse, References};
 use crate::signature::{HarvestSignature, Membership, Values, extend};
 
 /// What the caller decides.
@@ -22,6 +24,9 @@ use crate::signature::{HarvestSignature, Membership, Values, extend};
 pub struct Settings {
     /// The false-discovery level α of the list of findings.
     pub level: f64,
+    /// A null day: what accounts do after a freezing is shuffled, in an order that the
+    /// number names, between accounts of a stratum.
+    pub shuffle: Option<u64>,
 }
 
 /// A stage of finding, for progress.
@@ -76,6 +81,8 @@ pub struct Finding {
     pub frozen_at: Time,
     pub spoken: Vec<Spoken>,
     pub score: f64,
+    /// What its gravest group did.
+    pub course: KnownCourse,
 }
 
 /// What was found, and among what.
@@ -83,7 +90,13 @@ pub struct Finding {
 pub struct Found {
     pub findings: Vec<Finding>,
     pub groups: Vec<Group>,
+    /// The courses of groups that one customer or verified organisations stand behind;
+    /// at most [`CUSTOMERS_MAX`], those that were gathered first.
+    pub customers: Vec<KnownCourse>,
 }
+
+/// Courses of known customers that are told of.
+pub const CUSTOMERS_MAX: usize = 4_096;
 
 /// The confidence of [`Finding::guilty_members_at_least`].
 pub const GUILTY_LEVEL: f64 = 0.95;
@@ -93,11 +106,30 @@ struct Course {
     freeze: usize,
     is_known_customers: bool,
     is_verified: bool,
+    /// A person has cleared it, or what it shares; see [`References`].
+    is_cleared: bool,
     /// Its share of the error budget; see [`judge::Trial`].
     budget: f64,
     /// Who shares what was frozen, by the last look so far; see [`sharers`].
     sharers: Vec<u32>,
     looks: Vec<Looked>,
+}
+
+impl Course {
+    /// The groups that it is one of.
+    fn place(&self) -> (usize, &'static str) {
+        (self.freeze, self.candidate.stratum())
+    }
+
+    /// Whose courses its sharers are shown with: their own, but on null days.
+    fn shown(&self, shown: &Shown) -> Cow<'_, [u32]> {
+        match shown.get(&self.place()) {
+            Some(shown) => {
+                self.sharers.iter().map(|m| shown.get(m).copied().unwrap_or(*m)).collect()
+            }
+            None => Cow::Borrowed(&self.sharers),
+        }
+    }
 }
 
 /// What was measured of a candidate at one look, and how it scored.
@@ -117,10 +149,19 @@ struct Looked {
 pub fn find(
     population: &Population,
     settings: &Settings,
+    known: &References,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
+    let innocent = Known::of(known, population);
     let accounts = population.members().len();
+    let calendar = population.calendar();
     let owners = owners(population);
+    // A course of this very period is among the groups anyway.
+    let elsewhere: Vec<&KnownCourse> = known
+        .courses
+        .iter()
+        .filter(|c| c.is_like(calendar.epoch_days()) && !c.is_of(population))
+        .collect();
     let mut courses: Vec<Course> = Vec::new();
     for freeze in 1..EPOCHS {
         if !progress(Step::Link, freeze - 1, EPOCHS - 1) {
@@ -130,14 +171,19 @@ pub fn find(
         let candidates = few_references(gather(&links, accounts));
         let customers: Vec<Option<bool>> =
             candidates.iter().map(|c| known_customers(&owners, &c.members)).collect();
-        let budgets = budgets(population, freeze, &candidates, &customers);
-        courses.extend(candidates.into_iter().zip(customers).zip(budgets).map(
-            |((candidate, customer), budget)| Course {
+        let is_cleared: Vec<bool> =
+            candidates.iter().map(|c| innocent.covers(&c.members, CLEARED)).collect();
+        let is_accusable: Vec<bool> =
+            customers.iter().zip(&is_cleared).map(|(c, cleared)| c.is_none() && !cleared).collect();
+        let budgets = budgets(population, freeze, &candidates, &is_accusable);
+        courses.extend(candidates.into_iter().zip(customers).zip(is_cleared).zip(budgets).map(
+            |(((candidate, customer), is_cleared), budget)| Course {
                 sharers: candidate.members.clone(),
                 candidate,
                 freeze,
                 is_known_customers: customer.is_some(),
                 is_verified: customer == Some(true),
+                is_cleared,
                 budget,
                 looks: Vec::new(),
             },
@@ -149,6 +195,7 @@ pub fn find(
 
     let mut measured = 0;
     let mut behaviours: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    let mut shown = Shown::new();
     let windows = Window::all().count();
     for look in 2..=EPOCHS {
         extend_sharers(population, &mut courses, look);
@@ -159,6 +206,10 @@ pub fn find(
             let window = Window { freeze, look };
             let of_freeze: Vec<usize> =
                 (0..courses.len()).filter(|&i| courses[i].freeze == freeze).collect();
+            if let Some(order) = settings.shuffle {
+                shuffled(population, &courses, &of_freeze, order, &mut shown);
+            }
+            // Accounts are shuffled among themselves: those that are wanted stay the same.
             let mut wanted: Vec<bool> = vec![false; accounts];
             for &i in &of_freeze {
                 for &m in &courses[i].sharers {
@@ -181,12 +232,13 @@ pub fn find(
                 .zip(masses)
                 .map(|(&i, mass)| {
                     let course = &courses[i];
-                    let active = active_members(population, &features, &course.sharers);
+                    let all = course.shown(&shown);
+                    let active = active_members(population, &features, &all);
                     let view = View {
                         population,
                         crowd: &crowd,
                         features: &features,
-                        all: &course.sharers,
+                        all: &all,
                         members: &active,
                     };
                     Subject {
@@ -220,6 +272,19 @@ pub fn find(
             for (g, _) in is_reference.iter().enumerate().filter(|r| *r.1) {
                 let all = strata.entry(subjects[g].stratum).or_default();
                 *all = (all.0 + 1, all.1 + judge::weight(&scored[g]));
+            }
+            for course in &elsewhere {
+                let Some((active, measured)) = course.ages.get(&(look - freeze)) else { continue };
+                let all = strata.entry(course.stratum).or_default();
+                let subject = Subject {
+                    stratum: course.stratum,
+                    mass: 0.0,
+                    active: *active,
+                    links: course.links.clone(),
+                    measured: *measured,
+                };
+                let weight = judge::weight(&judge::score(&subject, &scales));
+                *all = (all.0 + 1, all.1 + weight);
             }
             let references: Vec<(usize, f64)> = same
                 .iter()
@@ -256,7 +321,7 @@ pub fn find(
     if !progress(Step::Confirm, windows, windows) {
         return None;
     }
-    report(population, settings, courses, &behaviours, progress)
+    report(population, settings, courses, &behaviours, &shown, progress)
 }
 
 /// Groups of a stratum, too small to be accused, that are kept at a freezing to compare
@@ -318,17 +383,16 @@ fn budgets(
     population: &Population,
     freeze: usize,
     candidates: &[Candidate],
-    customers: &[Option<bool>],
+    is_accusable: &[bool],
 ) -> Vec<f64> {
     let masses =
         masses(candidates.iter().map(|c| c.members.as_slice()), population.members().len());
     let known: Vec<Option<Subject>> = candidates
         .par_iter()
-        .zip(customers)
+        .zip(is_accusable)
         .zip(masses)
-        .map(|((candidate, customer), mass)| {
-            let is_accusable = customer.is_none() && candidate.members.len() >= ACCUSED_MIN;
-            is_accusable.then(|| Subject {
+        .map(|((candidate, is_accusable), mass)| {
+            (*is_accusable && candidate.members.len() >= ACCUSED_MIN).then(|| Subject {
                 stratum: candidate.stratum(),
                 mass,
                 active: candidate.members.len(),
@@ -338,6 +402,35 @@ fn budgets(
         })
         .collect();
     judge::budgets(&known).into_iter().map(|b| b / (EPOCHS - 1) as f64).collect()
+}
+
+/// The part of a group that must have been cleared, or share one harmless thing, for the
+/// group to be cleared.
+const CLEARED: f64 = 0.5;
+
+/// On a null day, whose course each account of a stratum's groups is shown with: another
+/// one's of that stratum. What a group has in common beyond its links is gone then.
+type Shown = HashMap<(usize, &'static str), HashMap<u32, u32>>;
+
+fn shuffled(
+    population: &Population,
+    courses: &[Course],
+    of_freeze: &[usize],
+    order: u64,
+    shown: &mut Shown,
+) {
+    let mut strata: BTreeMap<(usize, &'static str), BTreeSet<u32>> = BTreeMap::new();
+    for course in of_freeze.iter().map(|&i| &courses[i]) {
+        strata.entry(course.place()).or_default().extend(&course.sharers);
+    }
+    for (place, accounts) in strata {
+        let mut others: Vec<u32> = accounts.iter().copied().collect();
+        others.sort_by_cached_key(|&m| {
+            let id = population.members()[m as usize].account_id.as_bytes();
+            (xxhash_rust::xxh3::xxh3_64_with_seed(id, order), m)
+        });
+        shown.insert(place, accounts.into_iter().zip(others).collect());
+    }
 }
 
 /// By group of [`ACCUSED_MIN`] members or more, the groups of its stratum, itself
@@ -485,6 +578,7 @@ fn report(
     settings: &Settings,
     courses: Vec<Course>,
     behaviours: &BTreeMap<usize, Vec<f32>>,
+    shown: &Shown,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
     let trials: Vec<judge::Trial> = courses
@@ -539,6 +633,9 @@ fn report(
         let i = if is_again { several[at - reported.len()] } else { reported[at] };
         at += 1;
         let course = &courses[i];
+        if course.is_cleared {
+            continue;
+        }
         // One customer's accounts hide nothing; of those only the verified are told of.
         // And balanced volumes at all hours are what any large service has: an open
         // harvest must also ask its questions without going on from an answer.
@@ -728,9 +825,9 @@ fn report(
             .map(|&g| verdicts[g].promise)
             .max_by(|a, b| a.value().total_cmp(&b.value()))
             .unwrap_or_default();
-        let guilty_members_at_least = behaviours
-            .get(&course.freeze)
-            .map_or(0, |behaviour| guilty_at_least(behaviour, &references, &draft.members));
+        let guilty_members_at_least = behaviours.get(&course.freeze).map_or(0, |behaviour| {
+            guilty_at_least(behaviour, &references, &draft.members, shown.get(&course.place()))
+        });
         // Where not one member need be anything but ordinary, the group is odd and no
         // finding.
         if guilty_members_at_least == 0 {
@@ -750,9 +847,17 @@ fn report(
             frozen_at: calendar.epoch_start(first_freeze),
             spoken,
             score: scored.score,
+            course: known_course(population, course),
             groups: draft.groups,
         });
     }
+    let customers = courses
+        .iter()
+        .filter(|c| c.is_known_customers && c.freeze == 1 && !c.looks.is_empty())
+        .filter(|c| c.candidate.members.len() >= ACCUSED_MIN)
+        .take(CUSTOMERS_MAX)
+        .map(|course| known_course(population, course))
+        .collect();
     let groups = courses
         .into_iter()
         .enumerate()
@@ -763,12 +868,30 @@ fn report(
                 freeze: course.freeze,
                 score: last.as_ref().map_or(0.0, |l| l.scored.score),
                 active: last.as_ref().map_or(0, |l| l.subject.active),
-                is_known_customers: course.is_known_customers,
+                is_known_customers: course.is_known_customers || course.is_cleared,
                 finding: finding_of.get(&i).copied(),
             }
         })
         .collect();
-    progress(Step::Judge, reported.len(), reported.len()).then_some(Found { findings, groups })
+    progress(Step::Judge, reported.len(), reported.len()).then_some(Found {
+        findings,
+        groups,
+        customers,
+    })
+}
+
+fn known_course(population: &Population, course: &Course) -> KnownCourse {
+    let account = |&m: &u32| population.members()[m as usize].account_id.clone();
+    let age = |l: &Looked| (l.look - course.freeze, (l.subject.active, l.subject.measured));
+    let calendar = population.calendar();
+    KnownCourse {
+        stratum: course.candidate.stratum(),
+        links: course.candidate.channels.clone(),
+        accounts: course.candidate.members.iter().map(account).collect(),
+        frozen_at: calendar.epoch_start(course.freeze),
+        epoch_days: calendar.epoch_days(),
+        ages: course.looks.iter().map(age).collect(),
+    }
 }
 
 /// A lower bound on the members that are not ordinary: the members' own behaviour
@@ -776,9 +899,17 @@ fn report(
 /// inequality (Massart 1990), half the error for each side. If at least a share x of
 /// members were ordinary, their distribution function would lie above x times the
 /// references'.
-fn guilty_at_least(behaviour: &[f32], references: &[&Course], members: &[Membership]) -> usize {
+fn guilty_at_least(
+    behaviour: &[f32],
+    references: &[&Course],
+    members: &[Membership],
+    shown: Option<&HashMap<u32, u32>>,
+) -> usize {
     let guilty: HashSet<u32> = members.iter().map(|m| m.account).collect();
-    let of = |m: u32| Some(f64::from(behaviour[m as usize])).filter(|b| !b.is_nan());
+    let of = |m: u32| {
+        let m = shown.and_then(|shown| shown.get(&m)).copied().unwrap_or(m);
+        Some(f64::from(behaviour[m as usize])).filter(|b| !b.is_nan())
+    };
     let ours: Vec<f64> = members.iter().filter_map(|m| of(m.account)).collect();
     let others: BTreeSet<u32> = references
         .iter()

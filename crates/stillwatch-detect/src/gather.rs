@@ -22,6 +22,9 @@ const BELONGS: f64 = 0.5;
 /// …if it is also this many times what chance gives.
 const LIFT: f64 = 4.0;
 
+/// The stratum of groups that were put together from several buckets.
+pub const JOINED: &str = "joined";
+
 /// A group of accounts that may be a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -39,7 +42,7 @@ impl Candidate {
     /// The kind of linking, within which groups are compared with each other.
     #[must_use]
     pub fn stratum(&self) -> &'static str {
-        if self.is_joined { "joined" } else { self.channels.first().map_or("none", |c| c.name()) }
+        if self.is_joined { JOINED } else { self.channels.first().map_or("none", |c| c.name()) }
     }
 
     /// The surprise of its rarest value: minus the natural log of the part of the

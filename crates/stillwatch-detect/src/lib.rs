@@ -13,4 +13,5 @@ pub mod link;
 pub mod observe;
 pub mod population;
 pub mod profile;
+pub mod references;
 pub mod signature;

@@ -40,6 +40,13 @@ impl Population {
         &self.calendar
     }
 
+    /// Sets when an account was closed, for what did not happen.
+    pub fn close(&mut self, account: usize, closed_at: Option<Time>) {
+        if let Some(record) = &mut self.members[account].record {
+            record.closed_at = closed_at;
+        }
+    }
+
     /// The account with that id.
     #[must_use]
     pub fn find(&self, account_id: &str) -> Option<usize> {

@@ -5,9 +5,11 @@ use stillwatch_detect::find::{Found, Settings, find};
 use stillwatch_detect::observe::{Key, Observer};
 use stillwatch_detect::population::{Member, Population};
 use stillwatch_detect::profile::Profile;
+use stillwatch_detect::references::References;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
 use stillwatch_exchange::{Account, Exchange, Time};
 
+const SETTINGS: Settings = Settings { level: 0.05, shuffle: None };
 const START: i64 = 1_772_323_200_000_000;
 const DAYS: i64 = 28;
 
@@ -185,7 +187,7 @@ impl World {
             })
             .collect();
         let population = Population::new(members, self.calendar);
-        let found = find(&population, &Settings { level: 0.05 }, &mut |_, _, _| true);
+        let found = find(&population, &SETTINGS, &References::default(), &mut |_, _, _| true);
         (population, found.expect("nobody stopped it"))
     }
 }
@@ -246,5 +248,5 @@ fn successors_of_closed_accounts_belong_to_the_campaign() {
 #[test]
 fn one_who_stops_gets_nothing() {
     let population = Population::new(Vec::new(), Calendar::new(Time(0), Time(DAY_US), &[]));
-    assert!(find(&population, &Settings { level: 0.05 }, &mut |_, _, _| false).is_none());
+    assert!(find(&population, &SETTINGS, &References::default(), &mut |_, _, _| false).is_none());
 }

@@ -9,11 +9,15 @@ mod engine;
 mod findings;
 mod functions;
 mod harvest;
+mod null;
+mod references;
 mod run;
 mod settings;
 mod source;
 mod write;
 
+pub use null::{NullRecord, NullSettings, Placebo, null};
+pub use references::{Entry, GROUPS, GroupEntry, Shared, add, read_groups};
 pub use run::{Hunted, RunRecord, hunt};
 pub use settings::{HuntError, HuntSettings, Progress, Stage};
 pub use write::{HarvestFile, write_findings};

@@ -1,6 +1,6 @@
 //! One hunt from its arguments to its findings: the order of the stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use stillwatch_detect::calendar::Calendar;
 use stillwatch_detect::find::{self, Found, Step};
 use stillwatch_detect::observe::Observer;
 use stillwatch_detect::population::Population;
+use stillwatch_detect::references::References;
 use stillwatch_exchange::time::HOUR_US;
-use stillwatch_exchange::{Account, Campaign, MemberRow, Time};
+use stillwatch_exchange::{Account, Campaign, MemberRow, Release, Time};
 use stillwatch_ingest::{
     AccountFilter, Discovery, Meter, Source, Table, discover, read_accounts, read_releases,
 };
@@ -22,6 +23,7 @@ use crate::engine;
 use crate::findings;
 use crate::functions::OBSERVED;
 use crate::harvest::{self, Reaper};
+use crate::references::{Entry, read, told_groups};
 use crate::settings::{HuntError, HuntSettings, Progress, Stage};
 use crate::source::{BATCHES_AHEAD, Pass, Unread, locked};
 use crate::write::HarvestFile;
@@ -33,6 +35,9 @@ pub struct Hunted {
     pub members: Vec<MemberRow>,
     pub harvest: HarvestFile,
     pub picture: stillwatch_exchange::picture::Picture,
+    /// `groups.jsonl`: what `clear` needs to know of each campaign, and the known
+    /// customers that stand beside them.
+    pub groups: Vec<Entry>,
     pub run: RunRecord,
 }
 
@@ -131,12 +136,42 @@ fn period(hours: &[(i64, u64)]) -> (Time, Time) {
     (Time(first * HOUR_US), Time((last + 1) * HOUR_US - 1))
 }
 
-async fn stages(
+/// What there is to read, and in which period.
+pub(crate) struct Input {
+    sources: Vec<Source>,
+    /// By id.
+    pub accounts: HashMap<String, Account>,
+    pub releases: Vec<Release>,
+    /// Exchanges by hour since the epoch.
+    hours: Vec<(i64, u64)>,
+    exchanges: u64,
+    /// Beginning and end.
+    pub period: (Time, Time),
+    observer: Observer,
+    meter: Arc<Meter>,
+    file_problems: BTreeSet<String>,
+    unknown_columns: BTreeSet<String>,
+    record: RunRecord,
+}
+
+impl Input {
+    /// A pass over the exchanges: its columns, and whose rows it takes.
+    fn pass(&self, columns: &'static [&'static str], accounts: Option<AccountFilter>) -> Pass {
+        Pass {
+            columns,
+            accounts,
+            meter: Arc::clone(&self.meter),
+            unread: Arc::new(Mutex::new(Unread::default())),
+        }
+    }
+}
+
+/// Finds what there is to read, and the period.
+pub(crate) async fn discovered(
     settings: &HuntSettings,
-    progress: Arc<dyn Progress>,
+    progress: &dyn Progress,
     handle: tokio::runtime::Handle,
-) -> Result<Hunted, HuntError> {
-    let progress = progress.as_ref();
+) -> Result<Input, HuntError> {
     let mut read = settings.read.clone();
     read.runtime = Some(handle);
     let mut record = RunRecord::default();
@@ -165,7 +200,7 @@ async fn stages(
         (accounts, account_problems),
         (releases, release_problems),
     ) = tables.await.map_err(|e| HuntError::NothingToRead(e.to_string()))??;
-    let mut file_problems: Vec<String> = problems
+    let file_problems: BTreeSet<String> = problems
         .iter()
         .chain(&account_problems.files)
         .chain(&release_problems.files)
@@ -182,7 +217,7 @@ async fn stages(
     progress.at(Stage::Discover, sources.len() as u64);
     progress.end(Stage::Discover);
     if sources.is_empty() {
-        return Err(HuntError::NothingToRead(match file_problems.first() {
+        return Err(HuntError::NothingToRead(match file_problems.iter().next() {
             Some(first) if file_problems.len() == 1 => first.clone(),
             Some(first) => {
                 format!("none of {} files can be read; the first: {first}", file_problems.len())
@@ -192,72 +227,75 @@ async fn stages(
     }
     let expected: Option<u64> = sources.iter().map(Source::rows).sum();
 
-    let meter = Arc::new(Meter::default());
-    let unread = Arc::new(Mutex::new(Unread::default()));
-    let pass = |columns: &'static [&'static str],
-                accounts: Option<AccountFilter>,
-                unread: &Arc<Mutex<Unread>>| Pass {
-        columns,
-        accounts,
-        meter: Arc::clone(&meter),
-        unread: Arc::clone(unread),
+    let mut input = Input {
+        sources,
+        accounts: accounts.into_iter().map(|a| (a.account_id.clone(), a)).collect(),
+        releases,
+        hours: Vec::new(),
+        exchanges: 0,
+        period: (Time(0), Time(0)),
+        observer: Observer::new(settings.key),
+        meter: Arc::new(Meter::default()),
+        file_problems,
+        unknown_columns,
+        record,
     };
-
     progress.begin(Stage::Period, expected, "exchanges");
-    let hours = watched(
-        engine::hours(&sources, pass(&["time"], None, &unread), settings.threads),
+    let pass = input.pass(&["time"], None);
+    let unread = Arc::clone(&pass.unread);
+    input.hours = watched(
+        engine::hours(&input.sources, pass, settings.threads),
         Stage::Period,
-        &meter,
+        &input.meter,
         progress,
     )
     .await?;
-    let exchanges: u64 = hours.iter().map(|h| h.1).sum();
+    input.exchanges = input.hours.iter().map(|h| h.1).sum();
     {
         // Counted once, in this pass; later passes meet the same problems again.
         let unread = locked(&unread);
         for (reason, count) in unread.refused.named() {
-            *record.rows_refused.entry(reason).or_default() += count;
+            *input.record.rows_refused.entry(reason).or_default() += count;
         }
-        file_problems.extend(unread.files.iter().map(ToString::to_string));
+        input.file_problems.extend(unread.files.iter().map(ToString::to_string));
     }
-    file_problems.sort_unstable();
-    file_problems.dedup();
-    if exchanges == 0 {
-        let why = record
+    if input.exchanges == 0 {
+        let why = input
+            .record
             .rows_refused
             .iter()
             .map(|(reason, count)| format!("{count} × {reason}"))
-            .chain(file_problems.iter().cloned())
+            .chain(input.file_problems.iter().cloned())
             .next()
             .unwrap_or_else(|| "the files have no rows".to_owned());
         return Err(HuntError::NothingToRead(format!("not one exchange can be read ({why})")));
     }
-    let (first, last) = period(&hours);
-    let observer = Observer::new(settings.key);
-    let released: Vec<(Time, u64)> =
-        releases.iter().map(|r| (r.released_at, observer.model(&r.model))).collect();
-    let calendar = Calendar::new(first, last, &released);
+    input.period = period(&input.hours);
+    Ok(input)
+}
 
-    progress.begin(Stage::Profile, Some(exchanges), "exchanges");
-    let second = Arc::new(Mutex::new(Unread::default()));
+/// Reads all exchanges into profiles. What is known of an account moves to its member.
+pub(crate) async fn profiled(
+    input: &mut Input,
+    releases: &[Release],
+    settings: &HuntSettings,
+    progress: &dyn Progress,
+) -> Result<Population, HuntError> {
+    let released: Vec<(Time, u64)> =
+        releases.iter().map(|r| (r.released_at, input.observer.model(&r.model))).collect();
+    let calendar = Calendar::new(input.period.0, input.period.1, &released);
+    progress.begin(Stage::Profile, Some(input.exchanges), "exchanges");
+    let pass = input.pass(OBSERVED, None);
+    let unread = Arc::clone(&pass.unread);
     let mut members = watched(
-        engine::profiles(
-            &sources,
-            pass(OBSERVED, None, &second),
-            settings.threads,
-            settings.key,
-            &calendar,
-        ),
+        engine::profiles(&input.sources, pass, settings.threads, settings.key, &calendar),
         Stage::Profile,
-        &meter,
+        &input.meter,
         progress,
     )
     .await?;
-    file_problems.extend(locked(&second).files.iter().map(ToString::to_string));
-    file_problems.sort_unstable();
-    file_problems.dedup();
-    let mut records: HashMap<String, Account> =
-        accounts.into_iter().map(|a| (a.account_id.clone(), a)).collect();
+    input.file_problems.extend(locked(&unread).files.iter().map(ToString::to_string));
+    let mut records = std::mem::take(&mut input.accounts);
     for member in &mut members {
         member.record = records.remove(&member.account_id).map(|record| Account {
             // What is known already, or not asked for again, would cost memory for each.
@@ -266,11 +304,20 @@ async fn stages(
             ..record
         });
     }
-    drop(records);
-    let population = Population::new(members, calendar);
-    record.accounts = population.members().len() as u64;
+    Ok(Population::new(members, calendar))
+}
 
-    let found = find_all(&population, settings, progress)?;
+async fn stages(
+    settings: &HuntSettings,
+    progress: Arc<dyn Progress>,
+    handle: tokio::runtime::Handle,
+) -> Result<Hunted, HuntError> {
+    let progress = progress.as_ref();
+    let known = settings.references.as_deref().map_or_else(|| Ok(References::default()), read)?;
+    let mut input = discovered(settings, progress, handle).await?;
+    let releases = std::mem::take(&mut input.releases);
+    let population = profiled(&mut input, &releases, settings, progress).await?;
+    let found = find_all(&population, settings, &known, None, progress)?;
 
     let ids: Vec<String> = found
         .findings
@@ -295,7 +342,7 @@ async fn stages(
     let finding_of = Arc::new(finding_of);
     let wanted = Arc::clone(&finding_of);
     let filter: AccountFilter = Arc::new(move |account: &str| wanted.contains_key(account));
-    let reaper = Reaper::new(&found.findings, &finding_of, (first, last));
+    let reaper = Reaper::new(&found.findings, &finding_of, input.period);
     let expected: u64 = found
         .findings
         .iter()
@@ -313,10 +360,9 @@ async fn stages(
             if found.findings.is_empty() {
                 return Ok(reaper.taken);
             }
-            let third = Arc::new(Mutex::new(Unread::default()));
             let rows = engine::member_exchanges(
-                &sources,
-                pass(HARVEST_COLUMNS, Some(filter), &third),
+                &input.sources,
+                input.pass(HARVEST_COLUMNS, Some(filter)),
                 settings.threads,
                 settings.key,
                 settings.quote,
@@ -335,14 +381,13 @@ async fn stages(
     progress.at(Stage::Harvest, taken.iter().map(|t| t.exchanges).sum());
     progress.end(Stage::Harvest);
 
+    let Input { exchanges, hours, file_problems, unknown_columns, meter, mut record, .. } = input;
     record.rows_read = exchanges;
-    record.file_problems = file_problems;
-    record.unknown_columns = unknown_columns
-        .into_iter()
-        .chain(meter.unknown_columns())
-        .collect::<std::collections::BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    record.accounts = population.members().len() as u64;
+    record.file_problems = file_problems.into_iter().collect();
+    let unknown: BTreeSet<String> =
+        unknown_columns.into_iter().chain(meter.unknown_columns()).collect();
+    record.unknown_columns = unknown.into_iter().collect();
     record.candidates = found.groups.iter().filter(|g| !g.is_known_customers).count() as u64;
     record.references = found.groups.len() as u64;
     for (stage, rows) in [
@@ -357,6 +402,7 @@ async fn stages(
         "accounts": settings.accounts,
         "releases": settings.releases,
         "level": settings.level,
+        "references": settings.references,
         "quote": settings.quote,
         "threads": settings.threads,
     });
@@ -370,6 +416,7 @@ async fn stages(
         members: told.members,
         harvest,
         picture: told.picture,
+        groups: told_groups(&population, &found, &ids),
         run: record,
     })
 }
@@ -406,9 +453,12 @@ const HARVEST_COLUMNS: &[&str] = &[
     "cost_usd",
 ];
 
-fn find_all(
+/// Links, confirms and judges, on as many threads as are asked for.
+pub(crate) fn find_all(
     population: &Population,
     settings: &HuntSettings,
+    known: &References,
+    shuffle: Option<u64>,
     progress: &dyn Progress,
 ) -> Result<Found, HuntError> {
     let mut current: Option<Stage> = None;
@@ -434,7 +484,8 @@ fn find_all(
         .map_err(|e| HuntError::Io { path: "threads".into(), source: std::io::Error::other(e) })?;
     let found = tokio::task::block_in_place(|| {
         workers.install(|| {
-            find::find(population, &find::Settings { level: settings.level }, &mut hear)
+            let settings = find::Settings { level: settings.level, shuffle };
+            find::find(population, &settings, known, &mut hear)
         })
     });
     if let Some(last) = current {

@@ -12,6 +12,8 @@ pub struct HuntSettings {
     pub accounts: Vec<String>,
     pub releases: Option<String>,
     pub read: stillwatch_ingest::Options,
+    /// A file of groups and things that are known to be innocent.
+    pub references: Option<PathBuf>,
     /// What text and links are hashed with; sketches are readable under their own.
     pub key: Key,
     /// The false-discovery level, between 0 and 1.
@@ -24,7 +26,7 @@ pub struct HuntSettings {
     pub out: PathBuf,
 }
 
-/// The stages of a hunt, in their order.
+/// The stages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     Discover,
@@ -35,9 +37,12 @@ pub enum Stage {
     Judge,
     Harvest,
     Write,
+    /// Null days and placebos; in no hunt.
+    Null,
 }
 
 impl Stage {
+    /// Those of a hunt, in their order.
     pub const ALL: [Stage; 8] = [
         Stage::Discover,
         Stage::Period,
@@ -61,6 +66,7 @@ impl Stage {
             Stage::Judge => "judge",
             Stage::Harvest => "harvest",
             Stage::Write => "write",
+            Stage::Null => "null days",
         }
     }
 }
@@ -80,6 +86,8 @@ pub trait Progress: Send + Sync {
 pub enum HuntError {
     #[error(transparent)]
     Arguments(#[from] stillwatch_ingest::IngestError),
+    #[error("{}, line {line}: {problem}", path.display())]
+    References { path: PathBuf, line: usize, problem: String },
     #[error("nothing to hunt: {0}")]
     NothingToRead(String),
     #[error("stopped before the end; no findings were written")]
@@ -96,7 +104,7 @@ impl HuntError {
     /// Whether the arguments were at fault, not the run.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, HuntError::Arguments(_))
+        matches!(self, HuntError::Arguments(_) | HuntError::References { .. })
     }
 
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> HuntError + '_ {

@@ -14,6 +14,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use stillwatch_exchange::{HarvestRow, MemberRow};
 
+use crate::references::{GROUPS, line};
 use crate::run::Hunted;
 use crate::settings::HuntError;
 
@@ -165,6 +166,8 @@ pub fn write_findings(hunted: &Hunted, report_html: &str, out: &Path) -> Result<
     parts.write(out, "campaigns.json", &json(&hunted.campaigns, out)?)?;
     parts.write(out, "run.json", &json(&hunted.run, out)?)?;
     parts.write(out, "report.html", report_html.as_bytes())?;
+    let groups: Result<String, HuntError> = hunted.groups.iter().map(|g| line(g, out)).collect();
+    parts.write(out, GROUPS, groups?.as_bytes())?;
     let path = parts.path(out, "members.parquet");
     let batch = members_batch(&hunted.members, &path)?;
     let file = File::create(&path).map_err(HuntError::io(&path))?;

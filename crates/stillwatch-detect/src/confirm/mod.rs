@@ -72,6 +72,8 @@ impl ConfirmChannel {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measure {
     pub channel: ConfirmChannel,
+    /// Its name in stored courses.
+    pub id: &'static str,
     /// What is measured, for the axis of a picture.
     pub name: &'static str,
     /// Whether a campaign's value is higher than an ordinary group's, or lower.
@@ -93,6 +95,7 @@ macro_rules! measures {
         /// All measures, in the order of [`M`].
         pub const MEASURES: &[Measure] = &[$(Measure {
             channel: ConfirmChannel::$channel,
+            id: stringify!($id),
             name: $name,
             high: $high,
             resolution: $resolution,

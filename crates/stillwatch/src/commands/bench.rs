@@ -255,6 +255,7 @@ fn measure(args: &Part, session: &Session) -> Result<Measured, Failure> {
         exchanges: vec![below("exchanges")],
         accounts: vec![below("accounts.parquet")],
         releases: Some(below("releases.parquet")),
+        references: None,
         read: session.read_options(None, &[]),
         key: Key::public(),
         level: hunt::LEVEL,

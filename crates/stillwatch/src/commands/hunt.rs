@@ -20,10 +20,25 @@ use crate::{memory, output, summary};
 /// gzip or zstd. Rows that can't be read are counted, files that can't be read are
 /// named, and the hunt goes on.
 ///
-/// Writes campaigns.json, members.parquet, harvest.parquet, report.html and run.json
-/// into DIR, replacing the findings of an earlier hunt only once all are complete.
+/// Writes campaigns.json, members.parquet, harvest.parquet, report.html, run.json and
+/// groups.jsonl (for `stillwatch clear`) into DIR, replacing the findings of an earlier hunt only once all are complete.
 #[derive(Debug, Args)]
 pub struct Hunt {
+    #[command(flatten)]
+    input: Input,
+
+    /// Where the findings go.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Show excerpts of harvested prompts in the report.
+    #[arg(long)]
+    quote: bool,
+}
+
+/// What is hunted in, and how.
+#[derive(Debug, Args)]
+pub struct Input {
     /// The exchanges to hunt in.
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     exchanges: Vec<String>,
@@ -36,9 +51,9 @@ pub struct Hunt {
     #[arg(long, value_name = "PATH")]
     releases: Option<String>,
 
-    /// Where the findings go.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    /// Groups and things that are known to be innocent; see `stillwatch clear`.
+    #[arg(long, value_name = "FILE")]
+    references: Option<PathBuf>,
 
     /// The format of the exchanges, where it should not be recognised.
     #[arg(long, value_name = "FORMAT", help = format_help())]
@@ -55,13 +70,32 @@ pub struct Hunt {
     #[arg(long, value_name = "SHARE", default_value_t = LEVEL, value_parser = level)]
     level: f64,
 
-    /// Show excerpts of harvested prompts in the report.
-    #[arg(long)]
-    quote: bool,
-
     /// Threads to work with; one for each processor by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+}
+
+impl Input {
+    /// The settings of a hunt that writes into `out`.
+    pub fn settings(
+        &self,
+        session: &Session,
+        out: PathBuf,
+        quote: bool,
+    ) -> Result<HuntSettings, Failure> {
+        Ok(HuntSettings {
+            exchanges: self.exchanges.clone(),
+            accounts: self.accounts.clone(),
+            releases: self.releases.clone(),
+            references: self.references.clone(),
+            read: session.read_options(self.format, &self.account_attribute),
+            key: self.key.read()?,
+            level: self.level,
+            quote,
+            threads: threads(self.threads),
+            out,
+        })
+    }
 }
 
 /// The false-discovery level where none is asked for.
@@ -83,17 +117,7 @@ pub fn format_help() -> String {
 
 /// Hunts, writes the findings and prints what was found.
 pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
-    let settings = HuntSettings {
-        exchanges: args.exchanges.clone(),
-        accounts: args.accounts.clone(),
-        releases: args.releases.clone(),
-        read: session.read_options(args.format, &args.account_attribute),
-        key: args.key.read()?,
-        level: args.level,
-        quote: args.quote,
-        threads: threads(args.threads),
-        out: args.out.clone(),
-    };
+    let settings = args.input.settings(session, args.out.clone(), args.quote)?;
     let hunted = hunt(&settings, session)?;
     print_summary(&hunted, &settings.out)
 }

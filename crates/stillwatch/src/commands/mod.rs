@@ -1,8 +1,10 @@
 //! The subcommands; the doc comment of each one's arguments is its manual page.
 
 mod bench;
+mod clear;
 mod demo;
 mod hunt;
+mod null;
 mod score;
 mod simulate;
 mod sketch;
@@ -16,6 +18,8 @@ use crate::session::Session;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Hunt(hunt::Hunt),
+    Clear(clear::Clear),
+    Null(null::Null),
     Demo(demo::Demo),
     Simulate(simulate::Simulate),
     Score(score::Score),
@@ -27,6 +31,8 @@ pub enum Command {
 pub fn run(command: &Command, session: &Session) -> Result<(), Failure> {
     match command {
         Command::Hunt(args) => hunt::run(args, session),
+        Command::Clear(args) => clear::run(args, session),
+        Command::Null(args) => null::run(args, session),
         Command::Demo(args) => demo::run(args, session),
         Command::Simulate(args) => simulate::run(args, session),
         Command::Score(args) => score::run(args, session),

@@ -5,6 +5,7 @@
 mod bad_input;
 mod findings;
 mod readme;
+mod references;
 mod sameness;
 mod setting;
 mod worlds;

@@ -15,8 +15,14 @@ use tempfile::TempDir;
 /// 2026-03-02T00:00:00Z in microseconds.
 pub const START_US: i64 = 1_772_409_600_000_000;
 /// The files of the findings contract.
-pub const FINDINGS: [&str; 5] =
-    ["campaigns.json", "harvest.parquet", "members.parquet", "report.html", "run.json"];
+pub const FINDINGS: [&str; 6] = [
+    "campaigns.json",
+    "groups.jsonl",
+    "harvest.parquet",
+    "members.parquet",
+    "report.html",
+    "run.json",
+];
 
 /// The program with these arguments, ready to run; nothing of the tester's environment
 /// changes what it prints.
