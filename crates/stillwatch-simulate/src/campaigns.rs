@@ -104,6 +104,7 @@ pub struct CampaignPlan {
     pub system_prompts: u32,
     pub templates: u32,
     pub rewording: f64,
+    pub task_rewording: f64,
     pub pool: Pool,
     pub times_asked: u32,
     pub overlap: f64,
@@ -153,6 +154,7 @@ impl CampaignPlan {
         ("system_prompts", "system prompts in use, 0 = none"),
         ("templates", "wordings of the text around each task, 0 = none"),
         ("rewording", "share of the template's words that each account words for itself"),
+        ("task_rewording", "share of a task's words that are replaced when it is first asked"),
         ("pool", "divided, repeated, overlapping or independent"),
         ("times_asked", "how often each prompt is asked where the pool is repeated"),
         ("overlap", "share of the prompts drawn in common where the pool is overlapping"),
@@ -185,6 +187,7 @@ impl CampaignPlan {
             plan.mix_share,
             plan.hop_share,
             plan.rewording,
+            plan.task_rewording,
             plan.overlap,
             plan.follow_up_share,
             plan.pivot_share,
@@ -320,6 +323,63 @@ pub const CAMPAIGNS: &[CampaignKind] = &[
     },
 ];
 
+/// Kinds of campaign on which nothing is ever tuned: `all` passes over them, and only
+/// benchmarks ask for them, by `held_out` or by name.
+pub const HELD_OUT: &[CampaignKind] = &[
+    CampaignKind {
+        name: "persona",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: tasks asked through many personas (Ge et al. 2024, arXiv 2406.20094)",
+    },
+    CampaignKind {
+        name: "evolved",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: instructions made harder turn by turn (Xu et al. 2023, arXiv 2304.12244)",
+    },
+    CampaignKind {
+        name: "dialogue",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: long conversations with a made-up user (Ding et al. 2023, arXiv 2305.14233)",
+    },
+    CampaignKind {
+        name: "relay_blend",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: a reseller that hides harvest among three to six times as many strangers' chats",
+    },
+    CampaignKind {
+        name: "burst",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: all within a few days",
+    },
+    CampaignKind {
+        name: "trickle",
+        weight: 1.0,
+        accounts_max: 25_000,
+        meaning: "held out: two or three questions a day and account",
+    },
+    CampaignKind {
+        name: "shares_nothing",
+        weight: 1.0,
+        accounts_max: 24_000,
+        meaning: "held out: no template, payment, address or client in common, and human hours",
+    },
+];
+
+/// Every kind with its number, which names its draws.
+pub(crate) fn kinds() -> impl Iterator<Item = (usize, &'static CampaignKind)> {
+    CAMPAIGNS.iter().chain(HELD_OUT).enumerate()
+}
+
+/// The kinds that a kind shares the world's campaigns with.
+fn family(index: usize) -> &'static [CampaignKind] {
+    if index < CAMPAIGNS.len() { CAMPAIGNS } else { HELD_OUT }
+}
+
 #[derive(Clone, Copy)]
 struct Size {
     accounts: u64,
@@ -366,6 +426,7 @@ fn draw_plan(name: &str, size: Size, draws: &mut Draws) -> CampaignPlan {
         system_prompts: if draws.chance(0.4) { draws.between(1, 4) as u32 } else { 0 },
         templates: if draws.chance(0.55) { draws.between(1, 6) as u32 } else { 0 },
         rewording: 0.0,
+        task_rewording: 0.0,
         pool: Pool::Divided,
         times_asked: 1,
         overlap: 0.0,
@@ -484,9 +545,70 @@ fn draw_plan(name: &str, size: Size, draws: &mut Draws) -> CampaignPlan {
             (plan.rare_clients, plan.email_domains) =
                 *draws.pick(&[(1, 0), (2, 0), (0, 2), (1, 3)]);
         }
+        "persona" => {
+            plan.system_prompts = draws.between(24, 60) as u32;
+            plan.templates = draws.between(1, 3) as u32;
+            plan.domains = 0;
+            plan.temperature = Some(*draws.pick(&[0.7, 0.9, 1.0]));
+        }
+        "evolved" => {
+            plan.templates = draws.between(5, 6) as u32;
+            plan.rewording = draws.range(0.0, 0.2);
+            plan.follow_up_share = draws.range(0.5, 0.75);
+            plan.conversation_ids = draws.chance(0.5);
+            plan.pool = *draws.pick(&[Pool::Divided, Pool::Overlapping]);
+            plan.overlap = draws.range(0.02, 0.1);
+        }
+        "dialogue" => {
+            plan.templates = draws.between(1, 4) as u32;
+            plan.follow_up_share = draws.range(0.7, 0.85);
+            plan.conversation_ids = true;
+            plan.hours = *draws.pick(&[Hours::Flat, Hours::Working]);
+            plan.stream = true;
+        }
+        "relay_blend" => {
+            plan.mix_share = draws.range(0.75, 0.86);
+            plan.hop_share = draws.range(0.0, 0.05);
+            plan.access = Access::Relay;
+            plan.templates = draws.between(1, 4) as u32;
+            plan.accounts_per_payment = draws.between(3, 9) as u32;
+        }
+        "burst" => {
+            plan.start_day = (days * draws.range(0.25, 0.6)) as u32;
+            plan.end_day = (plan.start_day + draws.between(2, 4) as u32).min(size.days);
+            plan.bans_per_seat = 0.0;
+            plan.signup_days = draws.range(2.0, 10.0);
+        }
+        "trickle" => {
+            (plan.start_day, plan.end_day) = (0, size.days);
+            plan.hours = *draws.pick(&[Hours::Flat, Hours::Rhythm]);
+            plan.synchrony = 0.0;
+            plan.exchanges = (plan.accounts as f64 * days * draws.range(2.0, 3.0)) as u64;
+            plan.bans_per_seat = 0.0;
+        }
+        "shares_nothing" => {
+            plan.volume_sigma = draws.range(0.1, 0.4);
+            plan.hours = Hours::Rhythm;
+            plan.synchrony = 0.0;
+            plan.accounts_per_payment = 1;
+            plan.accounts_per_organization = 0;
+            plan.email_domains = 0;
+            plan.access = Access::Homes;
+            plan.rotation = Rotation::Day;
+            plan.rare_clients = 0;
+            plan.shared_parameters = false;
+            plan.system_prompts = 0;
+            plan.templates = 0;
+            plan.task_rewording = draws.range(0.2, 0.6);
+            plan.follow_up_share = draws.range(0.1, 0.3);
+            plan.reasoning = None;
+            plan.conversation_ids = true;
+            plan.bans_per_seat = 0.0;
+            plan.signup_days = draws.range(20.0, 120.0);
+        }
         _ => {}
     }
-    // No campaign is without anything rare in common: otherwise nothing could be found.
+    // No other campaign is without anything rare in common.
     let rare = [
         plan.rare_clients > 0,
         plan.accounts_per_payment > 2,
@@ -494,7 +616,7 @@ fn draw_plan(name: &str, size: Size, draws: &mut Draws) -> CampaignPlan {
         plan.email_domains > 0,
         plan.system_prompts > 0,
     ];
-    if name != "careful" && rare.iter().filter(|r| **r).count() < 2 {
+    if !["careful", "shares_nothing"].contains(&name) && rare.iter().filter(|r| **r).count() < 2 {
         plan.templates = plan.templates.max(2);
         plan.rare_clients = plan.rare_clients.max(1);
     }
@@ -602,11 +724,10 @@ impl Campaign {
 /// take.
 pub(crate) fn plan(settings: &WorldSettings) -> Result<Vec<CampaignPlan>, SettingsError> {
     let names = settings.campaign_names()?;
-    let weight_total: f64 = CAMPAIGNS.iter().map(|c| c.weight).sum();
     let mut plans = Vec::new();
-    for (index, kind) in CAMPAIGNS.iter().enumerate().filter(|(_, c)| names.contains(&c.name)) {
+    for (index, kind) in kinds().filter(|(_, c)| names.contains(&c.name)) {
         let mut draws = Draws::new(settings.seed, Purpose::Campaign, index as u64, 0);
-        let share = kind.weight / weight_total;
+        let share = kind.weight / family(index).iter().map(|c| c.weight).sum::<f64>();
         let accounts = ((settings.accounts as f64 * settings.campaign_accounts_share * share)
             as u64)
             .max(settings.campaign_accounts_min.max(1))
@@ -623,7 +744,7 @@ pub(crate) fn plan(settings: &WorldSettings) -> Result<Vec<CampaignPlan>, Settin
                 plan.start_day, plan.end_day, settings.days
             )));
         }
-        if !fixed.contains_key("exchanges") {
+        if plan.exchanges == 0 {
             let share = settings.exchanges as f64 * settings.campaign_exchanges_share * share;
             let least = plan.accounts as f64 * settings.campaign_exchanges_per_account_min;
             // The fastest that has been published is about one an hour.
@@ -638,7 +759,8 @@ pub(crate) fn plan(settings: &WorldSettings) -> Result<Vec<CampaignPlan>, Settin
 
 /// Adds a planned campaign and its accounts to the population.
 pub(crate) fn build(population: &mut Population, prompts: &Prompts, plan: CampaignPlan) {
-    let kind_index = CAMPAIGNS.iter().position(|c| c.name == plan.name).unwrap_or_default() as u64;
+    let kind_index =
+        kinds().find(|(_, c)| c.name == plan.name).map_or(0, |(index, _)| index as u64);
     let seed = population.seed;
     let key = mix(seed, 1000 + kind_index, 0);
     let mut draws = Draws::new(seed, Purpose::Campaign, kind_index, 1);
@@ -700,7 +822,7 @@ fn draw_seats(plan: &CampaignPlan, draws: &mut Draws) -> Vec<Seat> {
 }
 
 /// The records that a campaign harvests: whole domains, less what other campaigns
-/// of the world take.
+/// of its family take.
 fn choose_items(
     plan: &CampaignPlan,
     prompts: &Prompts,
@@ -719,12 +841,14 @@ fn choose_items(
         if index >= wanted && items.len() >= 300 {
             break;
         }
-        let parts = CAMPAIGNS.len() as u64;
+        let is_held_out = kind_index >= CAMPAIGNS.len() as u64;
+        let first = if is_held_out { CAMPAIGNS.len() as u64 } else { 0 };
+        let (salt, parts) = (41 + u64::from(is_held_out), family(kind_index as usize).len() as u64);
         items.extend(
             prompts.harvest[domain]
                 .1
                 .iter()
-                .filter(|r| scale(mix(seed, 41, u64::from(**r)), parts) == kind_index),
+                .filter(|r| first + scale(mix(seed, salt, u64::from(**r)), parts) == kind_index),
         );
     }
     if items.is_empty() {

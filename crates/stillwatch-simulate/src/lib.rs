@@ -28,7 +28,7 @@ mod words;
 mod world;
 mod write;
 
-pub use campaigns::{Access, CAMPAIGNS, CampaignKind, CampaignPlan, Goal, Hours, Pool};
+pub use campaigns::{Access, CAMPAIGNS, CampaignKind, CampaignPlan, Goal, HELD_OUT, Hours, Pool};
 pub use crowds::{CROWDS, Crowd};
 pub use networks::Rotation;
 pub use prompts::{Prompts, PromptsError, Role};

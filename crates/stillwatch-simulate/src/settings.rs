@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stillwatch_exchange::Time;
 
-use crate::campaigns::{CAMPAIGNS, CampaignPlan};
+use crate::campaigns::{CAMPAIGNS, CampaignPlan, HELD_OUT, kinds};
 use crate::crowds::CROWDS;
 
 /// 2026-03-02T00:00:00Z, a Monday, in microseconds.
@@ -63,7 +63,7 @@ pub struct WorldSettings {
     pub days: u32,
     /// The first moment of the world.
     pub start: Time,
-    /// `all`, `none`, or names with commas between them.
+    /// `all`, `none`, `held_out`, or names with commas between them.
     pub campaigns: String,
     /// Share of the accounts that campaigns hold, where a campaign does not say.
     pub campaign_accounts_share: f64,
@@ -132,7 +132,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("accounts", "accounts in the whole world"),
     ("days", "length of the world in days, 1 to 3,660"),
     ("start", "the first moment of the world, RFC 3339"),
-    ("campaigns", "all, none, or names with commas between them"),
+    ("campaigns", "all, none, held_out, or names with commas between them"),
     ("campaign_accounts_share", "share of the accounts that campaigns hold"),
     ("campaign_exchanges_share", "share of the exchanges that campaigns make"),
     ("campaign_accounts_min", "a campaign has at least this many accounts"),
@@ -288,7 +288,7 @@ impl WorldSettings {
             }
         }
         for (name, fixed) in &self.campaign {
-            if !CAMPAIGNS.iter().any(|c| c.name == name) {
+            if !kinds().any(|(_, c)| c.name == name) {
                 return Err(unknown(&format!("campaign.{name}.accounts")));
             }
             if let Err(why) = CampaignPlan::check_fixed(fixed) {
@@ -302,13 +302,14 @@ impl WorldSettings {
     pub(crate) fn campaign_names(&self) -> Result<Vec<&'static str>, SettingsError> {
         match self.campaigns.trim() {
             "all" => return Ok(CAMPAIGNS.iter().map(|c| c.name).collect()),
+            "held_out" => return Ok(HELD_OUT.iter().map(|c| c.name).collect()),
             "none" | "" => return Ok(Vec::new()),
             _ => {}
         }
         let asked: Vec<&str> = self.campaigns.split(',').map(str::trim).collect();
         for name in &asked {
-            if !CAMPAIGNS.iter().any(|c| c.name == *name) {
-                let known: Vec<&str> = CAMPAIGNS.iter().map(|c| c.name).collect();
+            if !kinds().any(|(_, c)| c.name == *name) {
+                let known: Vec<&str> = kinds().map(|(_, c)| c.name).collect();
                 return Err(SettingsError::BadValue {
                     key: "campaigns".to_owned(),
                     value: (*name).to_owned(),
@@ -316,7 +317,7 @@ impl WorldSettings {
                 });
             }
         }
-        Ok(CAMPAIGNS.iter().map(|c| c.name).filter(|name| asked.contains(name)).collect())
+        Ok(kinds().map(|(_, c)| c.name).filter(|name| asked.contains(name)).collect())
     }
 }
 
@@ -346,7 +347,7 @@ pub fn settings_reference() -> String {
     for (knob, meaning) in CampaignPlan::MEANINGS {
         line(&format!("campaign.NAME.{knob}"), "by seed", meaning);
     }
-    for campaign in CAMPAIGNS {
+    for (_, campaign) in kinds() {
         line(&format!("campaign.{}.…", campaign.name), "", campaign.meaning);
     }
     text
@@ -357,7 +358,7 @@ fn known_keys() -> Vec<String> {
     for crowd in CROWDS {
         keys.extend(CROWD_MEANINGS.iter().map(|(k, _)| format!("crowd.{}.{k}", crowd.name)));
     }
-    for campaign in CAMPAIGNS {
+    for (_, campaign) in kinds() {
         keys.extend(
             CampaignPlan::MEANINGS.iter().map(|(k, _)| format!("campaign.{}.{k}", campaign.name)),
         );

@@ -241,7 +241,7 @@ impl World {
         let write_item = |k: u64, chance: u64, out: &mut String| {
             let (record, round) = run.item(seat, k, chance);
             let words = if round == 0 {
-                Wording::VERBATIM
+                Wording { strength: plan.task_rewording, key: mix(run.key(), 25, origin.bits) }
             } else {
                 Wording { strength: self.settings.rewording, key: mix(run.key(), 23, round) }
             };

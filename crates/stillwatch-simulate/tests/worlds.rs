@@ -9,7 +9,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{TimestampMicrosecondType, UInt16Type};
 use stillwatch_exchange::columns;
 use stillwatch_simulate::{
-    CAMPAIGNS, CROWDS, Prompts, World, WorldSettings, settings_reference, write_world,
+    CAMPAIGNS, CROWDS, HELD_OUT, Prompts, World, WorldSettings, settings_reference, write_world,
 };
 
 fn prompts() -> Arc<Prompts> {
@@ -131,6 +131,50 @@ fn a_whole_world_agrees_with_its_truth() {
     }
     let planned: Vec<&str> = played.world.campaigns().map(|c| c.name.as_str()).collect();
     assert_eq!(planned, CAMPAIGNS.iter().map(|c| c.name).collect::<Vec<_>>());
+}
+
+#[test]
+fn kinds_that_are_held_out_come_only_when_asked_for() {
+    let played = play(&["campaigns=held_out", "accounts=2500", "exchanges=60000"]);
+    let planned: Vec<&str> = played.world.campaigns().map(|c| c.name.as_str()).collect();
+    assert_eq!(planned, HELD_OUT.iter().map(|c| c.name).collect::<Vec<_>>());
+    for kind in HELD_OUT {
+        let mine = harvest(&played, kind.name).len();
+        assert!(mine >= 40 * 45, "{}: {mine} exchanges", kind.name);
+    }
+    let day = |e: &&Seen| (e.time - settings(&[]).start.0).div_euclid(86_400_000_000);
+    let of_burst = harvest(&played, "burst");
+    let (first, last) = (of_burst.iter().map(day).min(), of_burst.iter().map(day).max());
+    assert!(last.unwrap() - first.unwrap() < 5, "{first:?} to {last:?}");
+    // One card for each account and a reseller's account mostly a stranger's.
+    let members: BTreeSet<&str> =
+        harvest(&played, "relay_blend").iter().map(|e| e.account.as_str()).collect();
+    let all = played.exchanges.iter().filter(|e| members.contains(e.account.as_str())).count();
+    let share = harvest(&played, "relay_blend").len() as f64 / all as f64;
+    assert!((0.08..0.35).contains(&share), "{share}");
+    assert!(CAMPAIGNS.iter().all(|c| HELD_OUT.iter().all(|h| h.name != c.name)));
+}
+
+#[test]
+fn tasks_are_worded_anew_where_that_is_asked_for() {
+    let asked = |strength: &str| {
+        let knob = format!("campaign.slow_drip.task_rewording={strength}");
+        let played = play(&[
+            "campaigns=slow_drip",
+            "campaign.slow_drip.pool=repeated",
+            "campaign.slow_drip.times_asked=4",
+            "campaign.slow_drip.templates=0",
+            "campaign.slow_drip.follow_up_share=0",
+            "campaign.slow_drip.domains=0",
+            &knob,
+        ]);
+        let prompts: Vec<String> =
+            harvest(&played, "slow_drip").iter().map(|e| e.prompt.clone()).collect();
+        let different: BTreeSet<&String> = prompts.iter().collect();
+        different.len() as f64 / prompts.len() as f64
+    };
+    let (verbatim, reworded) = (asked("0"), asked("0.8"));
+    assert!(verbatim < 0.35 && reworded > 2.0 * verbatim, "{verbatim} {reworded}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub struct Simulate {
     #[arg(long, value_name = "N")]
     days: Option<u32>,
 
-    /// Campaigns in it: all, none, or names with commas between them [default: all]
+    /// Campaigns in it: all, none, held_out, or names with commas between them [default: all]
     #[arg(long, value_name = "NAME,…")]
     campaigns: Option<String>,
 
