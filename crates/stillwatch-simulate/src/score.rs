@@ -1,6 +1,6 @@
 //! Findings held against the truth of the world they were made in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -60,6 +60,20 @@ pub struct CampaignScore {
     pub days_to_detection: Option<f64>,
     /// Its harvested exchanges before its detection.
     pub exchanges_before_detection: Option<u64>,
+    /// Days from its first harvested exchange until half of its accounts were accused;
+    /// `None` where fewer ever were.
+    #[serde(default)]
+    pub days_to_half: Option<f64>,
+    /// Its harvested exchanges that came before their own account was accused; all of
+    /// those of accounts that never were.
+    #[serde(default)]
+    pub lost_exchanges: u64,
+    /// Whatever the members of its findings did, harvested or not.
+    #[serde(default)]
+    pub member_exchanges: u64,
+    /// Of those, what the campaign harvested.
+    #[serde(default)]
+    pub member_harvest: u64,
 }
 
 /// A finding that is not a campaign.
@@ -86,6 +100,18 @@ pub struct Totals {
     pub recall: f64,
     /// Over the members of all findings but open harvests.
     pub precision: f64,
+    /// Accounts in the world, and those that belong to a campaign.
+    #[serde(default)]
+    pub accounts: u64,
+    #[serde(default)]
+    pub guilty: u64,
+    /// Distinct members of findings that are mostly a campaign's, who belong to one.
+    #[serde(default)]
+    pub accused_guilty: u64,
+    /// Distinct members of all findings but open harvests who belong to no campaign;
+    /// customers who harvest in the open are neither right nor wrong.
+    #[serde(default)]
+    pub accused_innocent: u64,
 }
 
 /// What is read of a finding; everything else in `campaigns.json` is passed over.
@@ -96,6 +122,9 @@ struct Finding {
     #[serde(default)]
     first_detectable: Option<Time>,
 }
+
+/// The crowd whose customers say that they harvest, and may.
+const DECLARED: &str = "declared_synthetic";
 
 struct Truth {
     /// By account: its crowd and its campaign's index.
@@ -143,6 +172,10 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
     let mut score = Score::default();
     let mut taken: Vec<Vec<usize>> = vec![Vec::new(); names.len()];
     let none = Vec::new();
+    let (mut accused_guilty, mut accused_innocent) = (HashSet::new(), HashSet::new());
+    let wrong = |account: &str| {
+        truth.accounts.get(account).is_none_or(|(crowd, c)| c.is_none() && crowd != DECLARED)
+    };
     for (index, finding) in findings.iter().enumerate() {
         let accounts = members.get(&finding.campaign_id).unwrap_or(&none);
         let mut by_campaign = vec![0u64; names.len()];
@@ -162,13 +195,19 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
             if let Some((campaign, _)) = most {
                 taken[campaign].push(index);
             }
+            for account in accounts {
+                if truth.accounts.get(account).is_some_and(|(_, c)| c.is_some()) {
+                    accused_guilty.insert(account.as_str());
+                } else if wrong(account) {
+                    accused_innocent.insert(account.as_str());
+                }
+            }
             continue;
         }
         let mut crowds: Vec<(String, u64)> =
             crowds.into_iter().map(|(c, n)| (c.to_owned(), n)).collect();
         crowds.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let declared =
-            accounts.len() == 1 || crowds.first().is_some_and(|(c, _)| c == "declared_synthetic");
+        let declared = accounts.len() == 1 || crowds.first().is_some_and(|(c, _)| c == DECLARED);
         let what = InnocentFinding {
             campaign_id: finding.campaign_id.clone(),
             kind: finding.kind.clone(),
@@ -178,14 +217,19 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
         if finding.kind == "open_harvest" && declared {
             score.open_harvests.push(what);
         } else {
+            accused_innocent.extend(accounts.iter().map(String::as_str).filter(|a| wrong(a)));
             score.innocent.push(what);
         }
     }
 
-    let first_times = if taken.iter().any(|t| !t.is_empty()) {
-        Some(detection_times(world_dir, &truth, &findings, &taken)?)
+    let courses = if taken.iter().any(|t| !t.is_empty()) {
+        let accused = taken
+            .iter()
+            .map(|indices| accused_at(indices.iter().map(|i| &findings[*i]), &members))
+            .collect::<Vec<_>>();
+        courses(world_dir, &truth, &accused)?
     } else {
-        None
+        truth.harvested.iter().map(|n| Course { lost: *n, ..Course::default() }).collect()
     };
     let (mut caught_all, mut accounts_all, mut members_all) = (0u64, 0u64, 0u64);
     for (campaign, name) in names.iter().enumerate() {
@@ -208,10 +252,7 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
             }
             named
         });
-        let (days, before) = first_times
-            .as_ref()
-            .and_then(|t| t[campaign])
-            .map_or((None, None), |(d, n)| (Some(d), Some(n)));
+        let course = &courses[campaign];
         let found = !ids.is_empty();
         accounts_all += accounts;
         caught_all += caught;
@@ -229,8 +270,12 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
                 .as_ref()
                 .filter(|_| found)
                 .map(|n| ratio(n[campaign], n.iter().sum())),
-            days_to_detection: days,
-            exchanges_before_detection: before,
+            days_to_detection: course.days_until(course.detected_us),
+            exchanges_before_detection: course.detected_us.map(|_| course.before),
+            days_to_half: course.days_until(course.half_us(accounts)),
+            lost_exchanges: course.lost,
+            member_exchanges: course.member_exchanges,
+            member_harvest: course.member_harvest,
         });
     }
     members_all += score.innocent.iter().map(|f| f.members).sum::<u64>();
@@ -243,6 +288,10 @@ pub fn score(world_dir: &Path, findings_dir: &Path) -> Result<Score, ScoreError>
         open_harvests: score.open_harvests.len() as u64,
         recall: ratio(caught_all, accounts_all),
         precision: ratio(caught_all, members_all),
+        accounts: truth.accounts.len() as u64,
+        guilty: accounts_all,
+        accused_guilty: accused_guilty.len() as u64,
+        accused_innocent: accused_innocent.len() as u64,
     };
     Ok(score)
 }
@@ -368,20 +417,65 @@ fn read_harvest(
     Ok(named)
 }
 
-/// By campaign: days from its first harvested exchange to the first finding of it,
-/// and how many it had harvested by then.
-fn detection_times(
+/// When each account was first accused by one of some findings, in microseconds since
+/// the epoch. A finding that does not say when it could be made accuses nobody in time.
+fn accused_at<'a>(
+    findings: impl Iterator<Item = &'a Finding>,
+    members: &'a HashMap<String, Vec<String>>,
+) -> HashMap<&'a str, i64> {
+    let mut at: HashMap<&str, i64> = HashMap::new();
+    for finding in findings {
+        let Some(time) = finding.first_detectable else { continue };
+        for account in members.get(&finding.campaign_id).into_iter().flatten() {
+            at.entry(account).and_modify(|first| *first = (*first).min(time.0)).or_insert(time.0);
+        }
+    }
+    at
+}
+
+/// How a campaign went, beside when it was accused.
+#[derive(Default)]
+struct Course {
+    /// Its first harvested exchange, and when the first of its findings was made.
+    first_us: Option<i64>,
+    detected_us: Option<i64>,
+    /// When each of its own accounts was accused, in order.
+    accused_us: Vec<i64>,
+    before: u64,
+    lost: u64,
+    member_exchanges: u64,
+    member_harvest: u64,
+}
+
+impl Course {
+    fn days_until(&self, time_us: Option<i64>) -> Option<f64> {
+        Some((time_us? - self.first_us?).max(0) as f64 / DAY_US as f64)
+    }
+
+    /// When half of so many accounts were accused.
+    fn half_us(&self, accounts: u64) -> Option<i64> {
+        self.accused_us.get((accounts.max(1).div_ceil(2) - 1) as usize).copied()
+    }
+}
+
+/// By campaign: what passes by in the exchanges, in one reading; `accused` says by
+/// campaign when its findings accused an account.
+fn courses(
     dir: &Path,
     truth: &Truth,
-    findings: &[Finding],
-    taken: &[Vec<usize>],
-) -> Result<Vec<Option<(f64, u64)>>, ScoreError> {
-    let detected: Vec<Option<i64>> = taken
-        .iter()
-        .map(|t| t.iter().filter_map(|i| findings[*i].first_detectable.map(|t| t.0)).min())
-        .collect();
-    let mut first: Vec<Option<i64>> = vec![None; taken.len()];
-    let mut before = vec![0u64; taken.len()];
+    accused: &[HashMap<&str, i64>],
+) -> Result<Vec<Course>, ScoreError> {
+    let mut courses: Vec<Course> = Vec::new();
+    for (campaign, accused) in accused.iter().enumerate() {
+        let is_own = |account: &&str| {
+            truth.accounts.get(*account).is_some_and(|(_, c)| *c == Some(campaign))
+        };
+        let mut accused_us: Vec<i64> =
+            accused.iter().filter(|(account, _)| is_own(account)).map(|(_, at)| *at).collect();
+        accused_us.sort_unstable();
+        let detected_us = accused.values().min().copied();
+        courses.push(Course { detected_us, accused_us, ..Course::default() });
+    }
     let exchanges = dir.join("exchanges");
     let failed = |e: std::io::Error| ScoreError::Read {
         path: exchanges.clone(),
@@ -397,32 +491,31 @@ fn detection_times(
     }
     files.sort();
     for path in files {
-        read_columns(&path, "`stillwatch simulate`", &["exchange_id"], |texts, batch| {
+        let columns = &["exchange_id", "account_id"];
+        read_columns(&path, "`stillwatch simulate`", columns, |texts, batch| {
             let times = batch
                 .column_by_name("time")
                 .and_then(|t| t.as_any().downcast_ref::<TimestampMicrosecondArray>());
             let Some(times) = times else { return };
             for row in 0..batch.num_rows() {
-                let Some(campaign) = cell(&texts[0], row).and_then(|id| truth.exchanges.get(id))
-                else {
-                    continue;
-                };
-                let time = times.value(row);
-                first[*campaign] = Some(first[*campaign].map_or(time, |f| f.min(time)));
-                if detected[*campaign].is_some_and(|at| time < at) {
-                    before[*campaign] += 1;
+                let Some(account) = cell(&texts[1], row) else { continue };
+                let own = cell(&texts[0], row).and_then(|id| truth.exchanges.get(id)).copied();
+                for (campaign, accused) in accused.iter().enumerate() {
+                    if accused.contains_key(account) {
+                        courses[campaign].member_exchanges += 1;
+                        courses[campaign].member_harvest += u64::from(own == Some(campaign));
+                    }
                 }
+                let Some(campaign) = own else { continue };
+                let (time, course) = (times.value(row), &mut courses[campaign]);
+                course.first_us = Some(course.first_us.map_or(time, |f| f.min(time)));
+                course.before += u64::from(course.detected_us.is_some_and(|at| time < at));
+                course.lost +=
+                    u64::from(accused[campaign].get(account).is_none_or(|at| time < *at));
             }
         })?;
     }
-    Ok(detected
-        .iter()
-        .zip(first)
-        .zip(before)
-        .map(|((detected, first), n)| {
-            Some(((((*detected)? - first?).max(0)) as f64 / DAY_US as f64, n))
-        })
-        .collect())
+    Ok(courses)
 }
 
 impl fmt::Display for Score {

@@ -90,6 +90,8 @@ fn findings_are_counted_as_they_are() {
 
     // The moment by which slow_drip had harvested ten times.
     let mut times = Vec::new();
+    let mut by_account: BTreeMap<String, u64> = BTreeMap::new();
+    let mut early: Vec<String> = Vec::new();
     let mut files: Vec<_> =
         fs::read_dir(world.join("exchanges")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
@@ -101,13 +103,16 @@ fn findings_are_counted_as_they_are() {
         for batch in reader {
             let batch = batch.unwrap();
             let ids = batch.column_by_name("exchange_id").unwrap().as_string_view();
+            let by = batch.column_by_name("account_id").unwrap().as_string_view();
             let at =
                 batch.column_by_name("time").unwrap().as_primitive::<TimestampMicrosecondType>();
-            times.extend(
-                (0..batch.num_rows())
-                    .filter(|r| drip.iter().any(|d| d == ids.value(*r)))
-                    .map(|r| at.value(r)),
-            );
+            for r in (0..batch.num_rows()).filter(|r| drip.iter().any(|d| d == ids.value(*r))) {
+                *by_account.entry(by.value(r).to_owned()).or_default() += 1;
+                if times.len() < 10 {
+                    early.push(by.value(r).to_owned());
+                }
+                times.push(at.value(r));
+            }
         }
     }
     let found = |id: &str, kind: &str| json!({ "campaign_id": id, "kind": kind, "first_detectable": Time(times[10]) });
@@ -140,7 +145,20 @@ fn findings_are_counted_as_they_are() {
     let days = (times[10] - times[0]) as f64 / 86_400e6;
     assert!((drip_score.days_to_detection.unwrap() - days).abs() < 1e-9);
 
+    // Each of its first ten came before its account was accused; so did all of the twenty
+    // accounts that never were.
+    let accused: Vec<&String> = accounts["slow_drip"][..80].iter().collect();
+    let own = |account: &String| by_account.get(account).copied().unwrap_or(0);
+    let never: u64 = accounts["slow_drip"][80..].iter().map(own).sum();
+    let early = early.iter().filter(|account| accused.contains(account)).count() as u64;
+    assert_eq!(drip_score.lost_exchanges, never + early);
+    assert_eq!(drip_score.member_harvest, drip.len() as u64 - never);
+    assert!(drip_score.member_exchanges > drip_score.member_harvest);
+    assert_eq!(drip_score.days_to_half, drip_score.days_to_detection);
+
     let missed = score.campaigns.iter().find(|c| c.campaign == "load_balanced").unwrap();
+    assert_eq!(missed.lost_exchanges, missed.harvested_exchanges);
+    assert_eq!((missed.days_to_half, missed.member_exchanges), (None, 0));
     assert!(!missed.found && missed.recall == 0.0 && missed.days_to_detection.is_none());
 
     let ids = |list: &[stillwatch_simulate::InnocentFinding]| {
@@ -159,6 +177,10 @@ fn findings_are_counted_as_they_are() {
     );
     assert_eq!(score.totals.recall, 80.0 / 160.0);
     assert_eq!(score.totals.precision, 80.0 / 137.0);
+
+    // Neither the declared customers of c3 nor the single scripts account of c4 count.
+    assert_eq!((score.totals.accounts, score.totals.guilty), (1_000, 160));
+    assert_eq!((score.totals.accused_guilty, score.totals.accused_innocent), (80, 20 + 30 + 2));
 
     let table = score.to_string();
     assert!(
