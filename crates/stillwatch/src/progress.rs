@@ -97,6 +97,20 @@ impl Stages {
         }
     }
 
+    /// What a stage with few, long steps is at.
+    pub fn tell(&self, name: &'static str, what: &str) {
+        let state = self.locked();
+        let Some(running) = state.running.get(name) else { return };
+        match self.view {
+            View::Nothing => {}
+            View::Bars => running.bar.set_message(what.to_owned()),
+            View::Lines => {
+                let of = running.total.map_or(String::new(), |total| format!(" of {total}"));
+                line(&format!("{name}: {}{of} {}, {what}", running.done, running.unit));
+            }
+        }
+    }
+
     /// A stage is over.
     pub fn end(&self, name: &'static str) {
         let mut state = self.locked();

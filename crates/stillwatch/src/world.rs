@@ -25,24 +25,23 @@ pub fn accounts_for(exchanges: u64) -> u64 {
 }
 
 /// The prompts in some files; the built-in grammar where there are none.
-fn prompts(paths: &[PathBuf]) -> Result<Prompts, Failure> {
+pub fn prompts(paths: &[PathBuf]) -> Result<Arc<Prompts>, Failure> {
     if paths.is_empty() {
-        return Ok(Prompts::built_in());
+        return Ok(Arc::new(Prompts::built_in()));
     }
-    Prompts::load(paths).map_err(|error| Failure::Usage(error.to_string()))
+    Prompts::load(paths).map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Makes a world in `out`, which must be new, empty, or an earlier world; an earlier
 /// one stays as it is until the new one is whole.
 pub fn make(
     settings: WorldSettings,
-    prompt_paths: &[PathBuf],
+    prompts: Arc<Prompts>,
     out: &Path,
     threads: usize,
     session: &Session,
 ) -> Result<Summary, Failure> {
     refuse_foreign(out)?;
-    let prompts = Arc::new(prompts(prompt_paths)?);
     let folder = OutFolder::prepare(out)?;
     let unfinished = Unfinished::begin(out)?;
 

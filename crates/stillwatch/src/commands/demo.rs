@@ -49,7 +49,8 @@ pub fn run(args: &Demo, session: &Session) -> Result<(), Failure> {
     let threads = threads(args.threads);
     let (world, findings) = (args.out.join("world"), args.out.join("findings"));
 
-    let summary = world::make(settings, &[], &world, threads, session).inspect_err(|_| {
+    let prompts = world::prompts(&[])?;
+    let summary = world::make(settings, prompts, &world, threads, session).inspect_err(|_| {
         if !world.exists() {
             // The folder goes again, if it is new.
             let _ = fs::remove_file(args.out.join(MARK));

@@ -77,7 +77,8 @@ pub fn run(args: &Simulate, session: &Session) -> Result<(), Failure> {
         settings.set(assignment)?;
     }
     settings.check()?;
-    let summary = world::make(settings, &args.prompts, out, threads(args.threads), session)?;
+    let prompts = world::prompts(&args.prompts)?;
+    let summary = world::make(settings, prompts, out, threads(args.threads), session)?;
     output::print(&describe(&summary, out))
 }
 

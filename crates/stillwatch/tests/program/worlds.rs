@@ -76,3 +76,69 @@ fn a_bench_prints_both_and_cleans_up() {
     fs::write(folder.path().join("mine.txt"), "mine").unwrap();
     run(&["bench", "hunt", "--dir", text(folder.path())]).failed(2, &["another one with --dir"]);
 }
+
+#[test]
+fn a_bench_of_detectors_has_a_row_for_each_and_says_the_same_twice() {
+    let folder = folder();
+    let out = folder.path().join("bench");
+    let arguments = [
+        "bench",
+        "detect",
+        "--quick",
+        "--accounts",
+        "1500",
+        "--exchanges",
+        "60000",
+        "--seed",
+        "5",
+        "--out",
+        text(&out),
+    ];
+    let once = run(&arguments).succeeded();
+    let others = [
+        "limit per account",
+        "PRADA",
+        "SEAT",
+        "MMD",
+        "isolation forest",
+        "shared infrastructure",
+        "SynchroTrap",
+        "Fraudar",
+    ];
+    assert_eq!(names(&out), ["bench.json"], "the worlds are gone");
+    let rows = |path: &std::path::Path| {
+        let bench: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(path.join("bench.json")).unwrap()).unwrap();
+        assert_eq!(bench["worlds"].as_array().unwrap().len(), 3);
+        let mut rows = bench["rows"].as_array().unwrap().clone();
+        for row in &mut rows {
+            // Time and memory are the machine's.
+            row["seconds"] = 0.into();
+            row["peak_memory_bytes"] = 0.into();
+        }
+        rows
+    };
+    let first = rows(&out);
+    for detector in others.iter().chain(&["Stillwatch"]) {
+        assert!(once.stdout.contains(detector), "{}", once.stdout);
+        let settings = first.iter().filter(|r| r["detector"] == *detector).count();
+        assert!(settings >= 3, "{detector} has {settings} rows");
+    }
+    for row in &first {
+        assert!(row["campaigns"].as_u64().unwrap() >= 4, "{row}");
+        let budget = if row["setting"] == "same_budget" { 0.1 } else { 1.0 };
+        let wrong = row["innocent_accused"].as_f64().unwrap();
+        assert!(wrong <= budget * row["innocent"].as_f64().unwrap(), "{row}");
+    }
+    run(&arguments).succeeded();
+    assert_eq!(rows(&out), first);
+}
+
+#[test]
+fn a_bench_says_what_it_can_not_use() {
+    let folder = folder();
+    let out = folder.path().join("bench");
+    let arguments = ["bench", "detect", "--quick", "--accounts", "100", "--out", text(&out)];
+    run(&arguments).failed(2, &["the campaigns need", "100"]);
+    assert!(!out.exists());
+}
