@@ -141,4 +141,11 @@ fn a_bench_says_what_it_can_not_use() {
     let arguments = ["bench", "detect", "--quick", "--accounts", "100", "--out", text(&out)];
     run(&arguments).failed(2, &["the campaigns need", "100"]);
     assert!(!out.exists());
+    run(&["bench", "safe", "--data", text(folder.path())]).failed(2, &["accounts.csv"]);
+    fs::write(
+        folder.path().join("accounts.csv"),
+        "acct,tokens,n_transactions,farmer_removed,report\n0,1.5,2,0,\n1,x,2,1,7\n",
+    )
+    .unwrap();
+    run(&["bench", "safe", "--data", text(folder.path())]).failed(2, &["line 3", "tokens"]);
 }

@@ -1,6 +1,7 @@
 mod apart;
 mod detect;
 mod hunt;
+mod safe;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, CellAlignment};
@@ -19,6 +20,7 @@ pub struct Bench {
 enum What {
     Hunt(hunt::BenchHunt),
     Detect(detect::BenchDetect),
+    Safe(safe::BenchSafe),
     /// One measurement in a process of its own, as JSON on standard output.
     #[command(hide = true, subcommand)]
     Part(apart::Part),
@@ -29,6 +31,7 @@ pub fn run(args: &Bench, session: &Session) -> Result<(), Failure> {
     match &args.what {
         What::Hunt(args) => hunt::run(args, session),
         What::Detect(args) => detect::run(args, session),
+        What::Safe(args) => safe::run(args, session),
         What::Part(part) => apart::run(part, session),
     }
 }
