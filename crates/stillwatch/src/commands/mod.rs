@@ -3,6 +3,7 @@
 mod bench;
 mod clear;
 mod demo;
+mod guard;
 mod hunt;
 mod null;
 mod score;
@@ -24,6 +25,7 @@ pub enum Command {
     Simulate(simulate::Simulate),
     Score(score::Score),
     Sketch(sketch::Sketch),
+    Guard(guard::Guard),
     Bench(bench::Bench),
 }
 
@@ -37,6 +39,7 @@ pub fn run(command: &Command, session: &Session) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::run(args, session),
         Command::Score(args) => score::run(args, session),
         Command::Sketch(args) => sketch::run(args, session),
+        Command::Guard(args) => guard::run(args, session),
         Command::Bench(args) => bench::run(args, session),
     }
 }

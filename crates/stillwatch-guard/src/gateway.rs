@@ -1,0 +1,519 @@
+//! The life of one request; its phases are at the crate's head.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, USER_AGENT,
+};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::Incoming;
+use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, Who};
+use stillwatch_exchange::Time;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::answer::{Answer, Measured};
+use crate::api::{Dialect, Endpoint};
+use crate::asked::Asked;
+use crate::edit::{Edit, edited};
+use crate::journal::{Arrival, Ending, Journal};
+use crate::keys::{CredentialHash, Owner, credential};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::network::client_address;
+use crate::refusal::Refusal;
+use crate::relay::{Recorded, Relay, Reply};
+use crate::seal::digest_text;
+use crate::thin::Thinner;
+use crate::upstream::{Outgoing, Upstream, strip_hop_by_hop};
+
+/// How long a request's body may take to arrive.
+const BODY: Duration = Duration::from_secs(120);
+/// What all bodies together may hold in memory, in KiB; further ones are refused.
+const BODIES_KIB_MAX: usize = 512 << 10;
+/// A body counts against [`BODIES_KIB_MAX`] in steps of this many KiB.
+const BODY_STEP_KIB: u32 = 1 << 10;
+/// Of a body that is too long, so much is read and thrown away, so that the client gets
+/// to read the answer.
+const DISCARDED_BYTES_MAX: usize = 256 << 20;
+/// The longest `user-agent` on record, in bytes.
+const USER_AGENT_BYTES_MAX: usize = 512;
+
+const VERDICT: HeaderName = HeaderName::from_static("stillwatch-verdict");
+
+/// A running guard: what all its connections share.
+#[derive(Debug)]
+pub struct Guard {
+    pub live: Live,
+    pub journal: Journal,
+    pub metrics: Metrics,
+    pub clock: fn() -> Time,
+    upstream: Upstream,
+    run_id: u64,
+    sequence: AtomicU64,
+    started: Instant,
+    bodies: Arc<Semaphore>,
+}
+
+impl Guard {
+    pub fn new(
+        live: Live,
+        journal: Journal,
+        upstream: Upstream,
+        metrics: Metrics,
+        run_id: u64,
+        clock: fn() -> Time,
+    ) -> Self {
+        Guard {
+            live,
+            journal,
+            metrics,
+            clock,
+            upstream,
+            run_id,
+            sequence: AtomicU64::new(0),
+            started: Instant::now(),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+        }
+    }
+
+    /// Nanoseconds of a clock that never runs backwards, for token buckets.
+    pub fn monotonic(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX / 2)
+    }
+}
+
+/// An exchange that has arrived and not ended. Dropped before its end, as when the
+/// client goes away, it ends as `aborted`.
+#[derive(Debug)]
+pub struct Underway {
+    guard: Arc<Guard>,
+    sequence: u64,
+    exchange_id: String,
+    /// What was taken from a campaign's bucket.
+    taken: Option<(Arc<InForce>, u32)>,
+    is_ended: bool,
+}
+
+impl Underway {
+    /// Records the end.
+    pub fn end(&mut self, status: Option<u16>, measured: &Measured) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        let guard = &self.guard;
+        if let Some((campaign, taken)) = &self.taken {
+            let is_success = status.is_some_and(|status| status < 400);
+            // Without the vendor's figure, as when the client breaks off, what was
+            // taken counts as used: else breaking off would be free.
+            let used = match (is_success, measured.usage_output_tokens) {
+                (false, _) => 0,
+                (true, Some(tokens)) => u64::from(tokens),
+                (true, None) => u64::from(*taken),
+            };
+            campaign.bucket.settle(*taken, used, guard.monotonic());
+        }
+        let digest = measured.response_digest.as_ref().map(digest_text);
+        let ending = Ending {
+            exchange_id: self.exchange_id.as_str().into(),
+            status,
+            response_model: measured.response_model.as_deref().map(Into::into),
+            usage_input_tokens: measured.usage_input_tokens,
+            usage_output_tokens: measured.usage_output_tokens,
+            usage_reasoning_tokens: measured.usage_reasoning_tokens,
+            response_finish_reason: measured.response_finish_reason.as_deref().map(Into::into),
+            response_digest: digest.as_deref().map(Into::into),
+        };
+        guard.journal.end(self.sequence, &ending);
+        let metrics = &guard.metrics;
+        metrics.exchanges_open.dec();
+        metrics.count_status(status);
+        metrics.input_tokens.inc_by(measured.usage_input_tokens.unwrap_or(0).into());
+        metrics.output_tokens.inc_by(measured.usage_output_tokens.unwrap_or(0).into());
+        if measured.response_finish_reason.as_deref() == Some("aborted") {
+            metrics.aborted.inc();
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let reason = Some("aborted".to_owned());
+        self.end(None, &Measured { response_finish_reason: reason, ..Measured::default() });
+    }
+}
+
+/// Answers one request.
+pub async fn answer(
+    guard: Arc<Guard>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Reply> {
+    let (head, body) = request.into_parts();
+    let endpoint = Endpoint::at(&head.method, head.uri.path());
+    let dialect = endpoint.dialect(&head.headers);
+    let in_force = guard.live.now();
+    let policy = in_force.table.policy();
+    let refused = |refusal: Refusal| whole(refusal.answer(dialect, &policy.appeal));
+
+    let is_request = head.method != Method::CONNECT && head.uri.path().starts_with('/');
+    if !is_request {
+        return refused(Refusal::NoRequest);
+    }
+    let Ok(credential) = credential(&head.headers) else {
+        return refused(Refusal::Ambiguous);
+    };
+    let owner = in_force.credentials.owner(credential.as_ref());
+    let who =
+        Who { account_id: &owner.account_id, organization_id: owner.organization_id.as_deref() };
+
+    if endpoint == Endpoint::Other {
+        let verdict = in_force.table.decide(&who, (guard.clock)());
+        guard.metrics.passed.inc();
+        if let Some(refusal) = shut_out(&verdict) {
+            return said(refused(refusal), &verdict, policy);
+        }
+        let reply = pass(&guard, policy, head, body).await;
+        return reply.unwrap_or_else(refused);
+    }
+
+    let read = read_body(&guard, body, policy.limits.body_bytes_max).await;
+    let (body, held) = match read {
+        // What never came whole has not reached us.
+        Err(refusal @ (Refusal::BodyBroken | Refusal::BodyTimeout)) => return refused(refusal),
+        Err(refusal) => {
+            let asked = Asked::default();
+            let mut underway = arrive(
+                &guard,
+                endpoint,
+                dialect,
+                &head.headers,
+                peer,
+                policy,
+                &owner,
+                credential,
+                &asked,
+            );
+            underway.end(Some(refusal.status().as_u16()), &Measured::default());
+            return refused(refusal);
+        }
+        Ok(read) => read,
+    };
+    let asked = Asked::read(endpoint, &body).unwrap_or_else(|| {
+        guard.metrics.unread.inc();
+        Asked::default()
+    });
+    let mut underway =
+        arrive(&guard, endpoint, dialect, &head.headers, peer, policy, &owner, credential, &asked);
+
+    let verdict = in_force.table.decide(&who, (guard.clock)());
+    guard.metrics.count_verdict(&verdict);
+    let deed = respond(&guard, endpoint, &verdict, policy, &asked, &body, &mut underway);
+    let outcome = match deed {
+        Err(refusal) => Err(refusal),
+        Ok(sent) => {
+            drop(asked);
+            let is_thin = verdict.responses.has(Deed::Withhold);
+            let outgoing = Either::Left(Full::new(sent.unwrap_or(body)));
+            exchange(&guard, policy, endpoint, head, outgoing, is_thin).await
+        }
+    };
+    drop(held);
+    let reply = match outcome {
+        Err(refusal) => {
+            underway.end(Some(refusal.status().as_u16()), &Measured::default());
+            refused(refusal)
+        }
+        Ok((reply, answer, thinner)) => {
+            let (mut head, incoming) = reply.into_parts();
+            let status = head.status.as_u16();
+            if thinner.is_some() {
+                head.headers.remove(CONTENT_LENGTH);
+            }
+            let recorded = Recorded { underway, answer, status };
+            let pause = Duration::from_secs(policy.limits.pause_seconds.into());
+            let relay = Relay::new(incoming, Some(recorded), thinner, pause);
+            Response::from_parts(head, Reply::Relay(Box::new(relay)))
+        }
+    };
+    said(reply, &verdict, policy)
+}
+
+/// Records the arrival of an exchange.
+#[expect(clippy::too_many_arguments, reason = "they are the parts of one request, each used once")]
+fn arrive(
+    guard: &Arc<Guard>,
+    endpoint: Endpoint,
+    dialect: Dialect,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    policy: &Policy,
+    owner: &Owner,
+    credential: Option<CredentialHash>,
+    asked: &Asked<'_>,
+) -> Underway {
+    let sequence = guard.sequence.fetch_add(1, Ordering::Relaxed);
+    let exchange_id = format!("{:016x}{sequence:016x}", guard.run_id);
+    let client: IpAddr = client_address(peer.ip(), headers, &policy.limits.trusted_proxies);
+    let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| {
+        let end = text.floor_char_boundary(USER_AGENT_BYTES_MAX);
+        text.get(..end).unwrap_or_default()
+    });
+    guard.journal.arrive(
+        sequence,
+        &Arrival {
+            exchange_id: exchange_id.as_str().into(),
+            time: (guard.clock)().0,
+            account_id: owner.account_id.as_ref().into(),
+            organization_id: owner.organization_id.as_deref().map(Into::into),
+            credential_id: credential.map(|credential| credential.hex().into()),
+            conversation_id: asked.conversation_id.as_deref().map(Into::into),
+            turn: asked.turn,
+            provider_name: Some(dialect.provider_name().into()),
+            operation_name: endpoint.operation_name().map(Into::into),
+            request_model: asked.request_model.as_deref().map(Into::into),
+            system_instructions: asked.system_instructions.as_deref().map(Into::into),
+            prompt: asked.prompt.as_ref().into(),
+            request_temperature: asked.request_temperature,
+            request_top_p: asked.request_top_p,
+            request_max_tokens: asked.request_max_tokens,
+            request_choice_count: asked.request_choice_count,
+            request_seed: asked.request_seed,
+            request_stream: asked.request_stream,
+            request_top_logprobs: asked.request_top_logprobs,
+            request_logit_bias_count: asked.request_logit_bias_count,
+            request_reasoning: asked.request_reasoning.as_deref().map(Into::into),
+            request_tool_count: asked.request_tool_count,
+            client_address: Some(client.to_string().into()),
+            user_agent: user_agent.map(Into::into),
+        },
+    );
+    guard.metrics.exchanges_open.inc();
+    Underway { guard: Arc::clone(guard), sequence, exchange_id, taken: None, is_ended: false }
+}
+
+/// The refusal of an account that may not use the API at all for now.
+fn shut_out(verdict: &Verdict<'_>) -> Option<Refusal> {
+    if verdict.responses.has(Deed::Refuse) {
+        Some(Refusal::Refused)
+    } else if verdict.responses.has(Deed::Verify) {
+        Some(Refusal::Verify)
+    } else {
+        None
+    }
+}
+
+/// Does what the verdict says to a request: it is refused, or its body changed (none
+/// where it goes as it came).
+fn respond(
+    guard: &Guard,
+    endpoint: Endpoint,
+    verdict: &Verdict<'_>,
+    policy: &Policy,
+    asked: &Asked<'_>,
+    body: &Bytes,
+    underway: &mut Underway,
+) -> Result<Option<Bytes>, Refusal> {
+    if let Some(refusal) = shut_out(verdict) {
+        return Err(refusal);
+    }
+    let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
+    let edit = Edit { cap, withhold: verdict.responses.has(Deed::Withhold) };
+    let mut sent = None;
+    if edit != Edit::default() {
+        let changed = edited(endpoint, body, edit).ok_or(Refusal::Unreadable)?;
+        if let std::borrow::Cow::Owned(changed) = changed {
+            sent = Some(Bytes::from(changed));
+        }
+    }
+    if verdict.responses.has(Deed::Slow)
+        && let Some(campaign) = verdict.campaign
+    {
+        let tokens = output_tokens_at_most(
+            endpoint,
+            asked,
+            edit.cap.map(|cap| (cap.output_tokens, cap.choices)),
+        );
+        let taken = campaign
+            .bucket
+            .take(tokens, guard.monotonic())
+            .map_err(|wait| Refusal::Slowed { seconds: wait.seconds() })?;
+        underway.taken = Some((Arc::clone(campaign), taken));
+    }
+    Ok(sent)
+}
+
+/// The most output tokens that an exchange can cost; the largest number where the
+/// request sets no limit.
+fn output_tokens_at_most(endpoint: Endpoint, asked: &Asked<'_>, cap: Option<(u32, u16)>) -> u32 {
+    if endpoint == Endpoint::Embeddings {
+        return 1;
+    }
+    let (tokens_max, choices_max) = cap.unwrap_or((u32::MAX, u16::MAX));
+    let tokens = asked.request_max_tokens.unwrap_or(u32::MAX).min(tokens_max);
+    tokens.saturating_mul(asked.request_choice_count.unwrap_or(1).min(choices_max).into())
+}
+
+/// Passes an exchange on; what comes back, and how it is read.
+async fn exchange(
+    guard: &Guard,
+    policy: &Policy,
+    endpoint: Endpoint,
+    mut head: Parts,
+    body: Outgoing,
+    is_thin: bool,
+) -> Result<(Response<Incoming>, Answer, Option<Thinner>), Refusal> {
+    // What is compressed can't be measured on its way.
+    head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    head.headers.remove(CONTENT_LENGTH);
+    let reply = send(guard, policy, head, body).await?;
+    let header = |name: HeaderName| {
+        reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    };
+    let content_type = header(CONTENT_TYPE);
+    let is_plain = matches!(header(CONTENT_ENCODING), "" | "identity");
+    let answer = if is_plain {
+        Answer::new(endpoint, content_type)
+    } else {
+        guard.metrics.unread.inc();
+        Answer::unread(endpoint)
+    };
+    let mut thinner = None;
+    if is_thin && reply.status().is_success() {
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        let is_stream = kind.eq_ignore_ascii_case("text/event-stream");
+        if !is_plain || !(is_stream || kind.eq_ignore_ascii_case("application/json")) {
+            return Err(Refusal::NotThinned);
+        }
+        thinner = Some(Thinner::new(endpoint, is_stream));
+    }
+    Ok((reply, answer, thinner))
+}
+
+/// Passes on what is no exchange.
+async fn pass(
+    guard: &Guard,
+    policy: &Policy,
+    head: Parts,
+    body: Incoming,
+) -> Result<Response<Reply>, Refusal> {
+    let reply = send(guard, policy, head, Either::Right(body)).await?;
+    let pause = Duration::from_secs(policy.limits.pause_seconds.into());
+    Ok(reply.map(|body| Reply::Relay(Box::new(Relay::new(body, None, None, pause)))))
+}
+
+/// Sends a request to the upstream and waits for the head of its answer.
+async fn send(
+    guard: &Guard,
+    policy: &Policy,
+    head: Parts,
+    body: Outgoing,
+) -> Result<Response<Incoming>, Refusal> {
+    let root = PathAndQuery::from_static("/");
+    let path = head.uri.path_and_query().unwrap_or(&root);
+    let uri = guard.upstream.uri(path).ok_or(Refusal::NoRequest)?;
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = head.headers;
+    let headers = request.headers_mut();
+    strip_hop_by_hop(headers);
+    headers.remove(HOST);
+    headers.remove(EXPECT);
+    let first_byte = Duration::from_secs(policy.limits.first_byte_seconds.into());
+    let mut reply = timeout(first_byte, guard.upstream.send(request))
+        .await
+        .map_err(|_| Refusal::UpstreamTimeout)?
+        .map_err(|_| Refusal::UpstreamUnreachable)?;
+    strip_hop_by_hop(reply.headers_mut());
+    *reply.version_mut() = http::Version::HTTP_11;
+    Ok(reply)
+}
+
+/// Reads a request's body, and the memory that it holds.
+async fn read_body(
+    guard: &Guard,
+    mut body: Incoming,
+    bytes_max: usize,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+    let deadline = Instant::now() + BODY;
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if expected > bytes_max {
+        discard(body, deadline).await;
+        return Err(Refusal::TooLong { bytes_max });
+    }
+    let mut held: Option<OwnedSemaphorePermit> = None;
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    loop {
+        let frame = timeout_at(deadline, body.frame()).await.map_err(|_| Refusal::BodyTimeout)?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|_| Refusal::BodyBroken)?;
+        // Trailers of a request say nothing that is used.
+        let Ok(piece) = frame.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            if all.is_empty() {
+                all.reserve(expected.max(first.len() + piece.len()).min(4 << 20));
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&piece);
+        }
+        let length = all.len().max(first.len());
+        if length > bytes_max {
+            discard(body, deadline).await;
+            return Err(Refusal::TooLong { bytes_max });
+        }
+        let kib_held = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        // The first step is everybody's: connections are bounded too.
+        if length >> 10 >= kib_held + BODY_STEP_KIB as usize {
+            let more = Arc::clone(&guard.bodies).try_acquire_many_owned(BODY_STEP_KIB);
+            let more = more.map_err(|_| Refusal::Busy)?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+        }
+    }
+    let whole = if all.is_empty() { first } else { all.freeze() };
+    Ok((whole, held))
+}
+
+/// Reads what is left of a body that nobody wants.
+async fn discard(mut body: Incoming, deadline: Instant) {
+    let mut left = DISCARDED_BYTES_MAX;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+    }
+}
+
+fn whole(answer: Response<Bytes>) -> Response<Reply> {
+    answer.map(|body| Reply::Whole(Full::new(body)))
+}
+
+/// Says the verdict in a header, where the policy wants it said.
+fn said(mut reply: Response<Reply>, verdict: &Verdict<'_>, policy: &Policy) -> Response<Reply> {
+    if policy.say_verdict && verdict.response() > Deed::Record {
+        let text = match verdict.until {
+            Some(until) => format!("{}; until={until}", verdict.response()),
+            None => verdict.response().to_string(),
+        };
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            reply.headers_mut().insert(VERDICT, value);
+        }
+    }
+    reply
+}

@@ -1,0 +1,159 @@
+//! Whose account an exchange is: from the credential that a client sends to a name for
+//! it. A key itself is hashed as soon as it is read, and never kept.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of a key: what the credentials table and `credential_id` hold, in hex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialHash(pub [u8; 32]);
+
+impl CredentialHash {
+    /// The hash of a key as the client sends it, without `Bearer`.
+    #[must_use]
+    pub fn of(key: &[u8]) -> Self {
+        CredentialHash(Sha256::digest(key).into())
+    }
+
+    /// Reads 64 hex digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (index, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(CredentialHash(hash))
+    }
+
+    /// 64 lower-case hex digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Who is billed for a credential's exchanges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub account_id: Arc<str>,
+    pub organization_id: Option<Arc<str>>,
+}
+
+/// The table of credentials.
+#[derive(Debug, Default)]
+pub struct Credentials(pub HashMap<CredentialHash, Owner>);
+
+/// The account of exchanges without a credential.
+const ANONYMOUS: &str = "anonymous";
+
+impl Credentials {
+    /// The owner of a credential. One that is not in the table is its own account.
+    #[must_use]
+    pub fn owner(&self, credential: Option<&CredentialHash>) -> Owner {
+        let Some(credential) = credential else {
+            return Owner { account_id: ANONYMOUS.into(), organization_id: None };
+        };
+        self.0.get(credential).cloned().unwrap_or_else(|| {
+            // Half of the hash tells accounts apart as well as the whole.
+            let name = format!("key_{}", hex(credential.0.get(..16).unwrap_or_default()));
+            Owner { account_id: name.into(), organization_id: None }
+        })
+    }
+}
+
+/// A request carries several credentials; which one the upstream believes is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous;
+
+/// The hash of the credential that a request carries: OpenAI's and Anthropic's headers,
+/// and Azure's.
+///
+/// # Errors
+/// There are several that differ.
+pub fn credential(headers: &HeaderMap) -> Result<Option<CredentialHash>, Ambiguous> {
+    let mut found: Option<&[u8]> = None;
+    let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| {
+        let value = value.as_bytes().trim_ascii();
+        match value.split_at_checked(7) {
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
+            _ => value,
+        }
+    });
+    let plain = ["x-api-key", "api-key"].into_iter().flat_map(|name| headers.get_all(name));
+    for key in bearer.chain(plain.map(|value| value.as_bytes().trim_ascii())) {
+        match found {
+            _ if key.is_empty() => {}
+            None => found = Some(key),
+            Some(other) if other == key => {}
+            Some(_) => return Err(Ambiguous),
+        }
+    }
+    Ok(found.map(CredentialHash::of))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_clients_put_it() {
+        let expected = Ok(Some(CredentialHash::of(b"sk-1")));
+        for pairs in [
+            &[("authorization", "Bearer sk-1")][..],
+            &[("authorization", "bearer  sk-1 ")],
+            &[("x-api-key", "sk-1")],
+            &[("api-key", "sk-1")],
+            &[("x-api-key", "sk-1"), ("authorization", "Bearer sk-1")],
+        ] {
+            assert_eq!(credential(&headers(pairs)), expected, "{pairs:?}");
+        }
+        assert_eq!(credential(&HeaderMap::new()), Ok(None));
+        let two = [("x-api-key", "sk-1"), ("authorization", "Bearer sk-2")];
+        assert_eq!(credential(&headers(&two)), Err(Ambiguous));
+        let two = [("x-api-key", "sk-1"), ("x-api-key", "sk-2")];
+        assert_eq!(credential(&headers(&two)), Err(Ambiguous));
+    }
+
+    #[test]
+    fn an_unknown_key_is_its_own_account() {
+        let hash = CredentialHash::of(b"sk-1");
+        assert_eq!(CredentialHash::parse(&hash.hex()), Some(hash));
+        assert_eq!(CredentialHash::parse("x"), None);
+        let mut credentials = Credentials::default();
+        assert_eq!(
+            credentials.owner(Some(&hash)).account_id.as_ref(),
+            "key_e9b7d6cd86fa6c0a2e2a2b0f2e3aeb4d"
+        );
+        assert_eq!(credentials.owner(None).account_id.as_ref(), "anonymous");
+        let owner = Owner { account_id: "acct_1".into(), organization_id: Some("org".into()) };
+        credentials.0.insert(hash, owner.clone());
+        assert_eq!(credentials.owner(Some(&hash)), owner);
+    }
+}

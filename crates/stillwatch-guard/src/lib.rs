@@ -1,0 +1,58 @@
+//! The live half of Stillwatch: a gateway before a model API that answers by verdicts,
+//! the administration beside it, and the record of every exchange.
+//!
+//! The life of one request, phase by phase:
+//!
+//! 1. *Arrive* (`gateway`): hyper has read the head; `api` says which endpoint and
+//!    dialect it is, `keys` whose account.
+//! 2. *Read* (`asked`): the body of an exchange is read within its limits, and what the
+//!    request asks for is taken from it.
+//! 3. *Record* (`journal`): the arrival is handed to the kernel before anything is
+//!    answered or passed on.
+//! 4. *Decide* (`stillwatch-decide`): the verdict, from a table that is only read.
+//! 5. *Respond*: refused in the client's own dialect (`refusal`), or edited (`edit`) and
+//!    passed on.
+//! 6. *Relay* (`relay`): the answer passes as it comes, in as few writes as it allows,
+//!    and is measured (`answer`, `sse`) or thinned (`thin`) on its way.
+//! 7. *Finish*: however it ends, the journal learns of it; `seal` makes Parquet of it.
+//!
+//! Time and randomness are passed in with [`Settings`]. This crate must stay without
+//! detection and DataFusion.
+
+mod admin;
+mod answer;
+mod api;
+mod asked;
+mod edit;
+mod gateway;
+mod inputs;
+mod journal;
+mod json;
+mod keys;
+mod live;
+mod metrics;
+mod network;
+mod refusal;
+mod relay;
+mod seal;
+mod server;
+mod settings;
+mod sse;
+mod state;
+mod thin;
+mod upstream;
+
+pub use inputs::InputError;
+pub use server::{Running, start};
+pub use settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings, Source};
+
+/// What the fuzz targets call.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::answer::Answer;
+    pub use crate::api::{Dialect, Endpoint};
+    pub use crate::asked::Asked;
+    pub use crate::edit::{Edit, edited};
+    pub use crate::sse::Events;
+    pub use crate::thin::Thinner;
+}

@@ -1,0 +1,372 @@
+//! Closed segments of the journal become Parquet files in the exchange format.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryViewArray, BooleanArray, Float32Array, Int64Array, RecordBatch,
+    StringViewArray, TimestampMicrosecondArray, UInt16Array, UInt32Array,
+};
+use arrow::datatypes::{Field, Schema};
+use hashbrown::{HashMap, HashSet};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use stillwatch_exchange::columns::EXCHANGES;
+
+use crate::journal::{self, Arrival, Closed, Ending, Entry, HEADER};
+use crate::keys::{CredentialHash, hex};
+use crate::settings::GuardError;
+
+/// Rows that are turned into columns at once; with texts of the greatest length they
+/// stay below the memory that a segment takes.
+const BATCH_ROWS: usize = 1024;
+
+/// What came of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    pub exchanges: u64,
+    /// Of them, those that had not ended.
+    pub unfinished: u64,
+    /// Lines in the middle of the segment that could not be read.
+    pub broken: u64,
+}
+
+/// Where a segment's Parquet file is.
+#[must_use]
+pub fn path(records: &Path, number: u64) -> PathBuf {
+    records.join(format!("exchanges-{number:020}.parquet"))
+}
+
+/// The exchanges of a segment that an earlier one carried over to it.
+fn carried_to(segment: &[u8]) -> HashSet<String> {
+    segment
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter_map(journal::read_line)
+        .filter_map(|(is_carried, entry)| match entry {
+            Entry::Arrival(arrival) if is_carried => Some(arrival.exchange_id.into_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Seals all segments that an earlier run has left. Returns the greatest number that
+/// was ever used, and what came of them.
+///
+/// # Errors
+/// A folder or file can't be read or written; what was sealed stays sealed.
+pub fn recover(journal: &Path, records: &Path) -> Result<(u64, Sealed), GuardError> {
+    let numbers = journal::numbers(journal).map_err(GuardError::at("read", journal))?;
+    let mut total = Sealed::default();
+    for (index, number) in numbers.iter().enumerate() {
+        let carried = match numbers.get(index + 1) {
+            Some(next) => {
+                let next = journal::path(journal, *next);
+                carried_to(&fs::read(&next).map_err(GuardError::at("read", &next))?)
+            }
+            None => HashSet::new(),
+        };
+        let sealed = seal(journal, records, &Closed { number: *number, carried })?;
+        total.exchanges += sealed.exchanges;
+        total.unfinished += sealed.unfinished;
+        total.broken += sealed.broken;
+    }
+    Ok((numbers.last().copied().unwrap_or(0), total))
+}
+
+/// Makes a Parquet file of a closed segment and removes the segment. A segment without
+/// exchanges of its own becomes none.
+///
+/// # Errors
+/// A file can't be read or written; the segment stays.
+pub fn seal(journal: &Path, records: &Path, closed: &Closed) -> Result<Sealed, GuardError> {
+    let segment = journal::path(journal, closed.number);
+    let target = path(records, closed.number);
+    let mut sealed = Sealed::default();
+    if !target.exists() {
+        let bytes = fs::read(&segment).map_err(GuardError::at("read", &segment))?;
+        let (rows, broken) = rows(&bytes, &closed.carried);
+        sealed.broken = broken;
+        sealed.exchanges = rows.len() as u64;
+        sealed.unfinished = rows.iter().filter(|(_, ending)| ending.is_none()).count() as u64;
+        if !rows.is_empty() {
+            write(&rows, &target).map_err(|error| {
+                GuardError::Other(format!("cannot write {}: {error}", target.display()))
+            })?;
+        }
+    }
+    fs::remove_file(&segment).map_err(GuardError::at("remove", &segment))?;
+    Ok(sealed)
+}
+
+type Row<'a> = (Arrival<'a>, Option<Ending<'a>>);
+
+/// The exchanges of a segment in the order of their arrival, and how many lines before
+/// the last could not be read.
+fn rows<'a>(segment: &'a [u8], carried: &HashSet<String>) -> (Vec<Row<'a>>, u64) {
+    let mut arrivals: BTreeMap<usize, Row<'a>> = BTreeMap::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut broken = 0;
+    let lines = segment.strip_prefix(HEADER.as_bytes()).unwrap_or_default();
+    for (place, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match journal::read_line(line) {
+            // A killed process may leave half a line at the end.
+            None => broken += u64::from(line.ends_with(b"\n")),
+            Some((_, Entry::Arrival(arrival))) => {
+                if !carried.contains(arrival.exchange_id.as_ref()) {
+                    places.insert(arrival.exchange_id.clone().into_owned(), place);
+                    arrivals.insert(place, (arrival, None));
+                }
+            }
+            Some((_, Entry::Ending(ending))) => {
+                let place = places.get(ending.exchange_id.as_ref());
+                if let Some((_, end)) = place.and_then(|place| arrivals.get_mut(place)) {
+                    *end = Some(ending);
+                }
+            }
+        }
+    }
+    (arrivals.into_values().collect(), broken)
+}
+
+fn write(rows: &[Row<'_>], target: &Path) -> Result<(), ParquetError> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let part = folder.join(format!(".{name}.part"));
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_created_by("stillwatch".to_owned())
+        .build();
+    let written = (|| {
+        let file = File::create(&part)?;
+        let mut writer = ArrowWriter::try_new(file, schema().into(), Some(properties))?;
+        for rows in rows.chunks(BATCH_ROWS) {
+            writer.write(&batch(rows)?)?;
+        }
+        writer.into_inner()?.sync_all()?;
+        fs::rename(&part, target)?;
+        // The name has to be on the disk before the segment goes.
+        if let Ok(folder) = File::open(folder) {
+            folder.sync_all()?;
+        }
+        Ok(())
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+/// The columns that a guard knows something of, in the contract's order.
+fn schema() -> Schema {
+    let fields = EXCHANGES.iter().filter(|column| !UNKNOWN.contains(&column.name));
+    let fields =
+        fields.map(|column| Field::new(column.name, column.kind.data_type(), !column.required));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Columns that a guard knows nothing of.
+const UNKNOWN: &[&str] = &[
+    "route",
+    "prompt_sketch",
+    "client_network",
+    "client_asn",
+    "client_country",
+    "tls_fingerprint",
+    "cost_usd",
+];
+
+fn batch(rows: &[Row<'_>]) -> Result<RecordBatch, ParquetError> {
+    let schema = Arc::new(schema());
+    let columns: Vec<ArrayRef> =
+        schema.fields().iter().map(|field| column(field.name(), rows)).collect::<Result<_, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn column(name: &str, rows: &[Row<'_>]) -> Result<ArrayRef, ParquetError> {
+    let ended = |row: usize| rows.get(row).and_then(|(_, ending)| ending.as_ref());
+    macro_rules! arrived {
+        ($array:ty, $arrival:ident => $value:expr) => {
+            Arc::new(rows.iter().map(|($arrival, _)| $value).collect::<$array>())
+        };
+    }
+    macro_rules! ended {
+        ($array:ty, $ending:ident => $value:expr) => {
+            Arc::new(
+                (0..rows.len())
+                    .map(|row| ended(row).and_then(|$ending| $value))
+                    .collect::<$array>(),
+            )
+        };
+    }
+    Ok(match name {
+        "exchange_id" => arrived!(StringViewArray, a => Some(a.exchange_id.as_ref())),
+        "time" => {
+            let times = rows.iter().map(|(arrival, _)| arrival.time);
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+        }
+        "account_id" => arrived!(StringViewArray, a => Some(a.account_id.as_ref())),
+        "organization_id" => arrived!(StringViewArray, a => a.organization_id.as_deref()),
+        "credential_id" => arrived!(StringViewArray, a => a.credential_id.as_deref()),
+        "conversation_id" => arrived!(StringViewArray, a => a.conversation_id.as_deref()),
+        "turn" => arrived!(UInt16Array, a => a.turn),
+        "provider_name" => arrived!(StringViewArray, a => a.provider_name.as_deref()),
+        "operation_name" => arrived!(StringViewArray, a => a.operation_name.as_deref()),
+        "request_model" => arrived!(StringViewArray, a => a.request_model.as_deref()),
+        "system_instructions" => arrived!(StringViewArray, a => a.system_instructions.as_deref()),
+        "prompt" => arrived!(StringViewArray, a => Some(a.prompt.as_ref())),
+        "request_temperature" => arrived!(Float32Array, a => a.request_temperature),
+        "request_top_p" => arrived!(Float32Array, a => a.request_top_p),
+        "request_max_tokens" => arrived!(UInt32Array, a => a.request_max_tokens),
+        "request_choice_count" => arrived!(UInt16Array, a => a.request_choice_count),
+        "request_seed" => arrived!(Int64Array, a => a.request_seed),
+        "request_stream" => arrived!(BooleanArray, a => a.request_stream),
+        "request_top_logprobs" => arrived!(UInt16Array, a => a.request_top_logprobs),
+        "request_logit_bias_count" => arrived!(UInt16Array, a => a.request_logit_bias_count),
+        "request_reasoning" => arrived!(StringViewArray, a => a.request_reasoning.as_deref()),
+        "request_tool_count" => arrived!(UInt16Array, a => a.request_tool_count),
+        "client_address" => arrived!(StringViewArray, a => a.client_address.as_deref()),
+        "user_agent" => arrived!(StringViewArray, a => a.user_agent.as_deref()),
+        "status" => ended!(UInt16Array, e => e.status),
+        "response_model" => ended!(StringViewArray, e => e.response_model.as_deref()),
+        "usage_input_tokens" => ended!(UInt32Array, e => e.usage_input_tokens),
+        "usage_output_tokens" => ended!(UInt32Array, e => e.usage_output_tokens),
+        "usage_reasoning_tokens" => ended!(UInt32Array, e => e.usage_reasoning_tokens),
+        "response_finish_reason" => {
+            let reasons = rows.iter().map(|(_, ending)| match ending {
+                Some(ending) => ending.response_finish_reason.as_deref(),
+                None => Some("aborted"),
+            });
+            Arc::new(reasons.collect::<StringViewArray>())
+        }
+        "response_digest" => {
+            let digest = |e: &Ending<'_>| CredentialHash::parse(e.response_digest.as_deref()?);
+            let digests: Vec<_> = rows.iter().map(|(_, e)| e.as_ref().and_then(digest)).collect();
+            Arc::new(
+                digests
+                    .iter()
+                    .map(|d| d.as_ref().map(|d| d.0.as_slice()))
+                    .collect::<BinaryViewArray>(),
+            )
+        }
+        other => return Err(ParquetError::General(format!("nothing fills the column {other}"))),
+    })
+}
+
+/// The digest as the journal has it.
+pub fn digest_text(digest: &[u8; 32]) -> String {
+    hex(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use stillwatch_exchange::{Time, columns};
+
+    use super::*;
+    use crate::journal::Journal;
+
+    #[test]
+    fn every_column_of_the_contract_is_filled_or_known_not_to_be() {
+        let rows = [(Arrival::default(), None)];
+        assert_eq!(batch(&rows).unwrap().num_columns() + UNKNOWN.len(), EXCHANGES.len());
+        assert!(UNKNOWN.iter().all(|name| columns::find(EXCHANGES, name).is_some()));
+    }
+
+    fn arrive(journal: &Journal, sequence: u64) {
+        let id = format!("x{sequence}");
+        let arrival =
+            Arrival { exchange_id: id.into(), account_id: "a".into(), ..Arrival::default() };
+        journal.arrive(sequence, &arrival);
+    }
+
+    fn end(journal: &Journal, sequence: u64) {
+        let id = format!("x{sequence}");
+        journal.end(sequence, &Ending { exchange_id: id.into(), ..Ending::default() });
+    }
+
+    /// The exchanges on record in a folder, from its Parquet files.
+    fn recorded(records: &Path) -> Vec<String> {
+        use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(records).unwrap() {
+            let file = File::open(entry.unwrap().path()).unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+            for batch in reader {
+                let batch = batch.unwrap();
+                let column = batch.column_by_name("exchange_id").unwrap();
+                let column = column.as_any().downcast_ref::<StringViewArray>().unwrap();
+                ids.extend(column.iter().flatten().map(str::to_owned));
+            }
+        }
+        ids.sort();
+        ids
+    }
+
+    /// Copies the state as a process that is killed here would leave it, recovers the
+    /// copy, and says what is on record then.
+    fn recovered(state: &Path) -> Vec<String> {
+        let copy = tempfile::tempdir().unwrap();
+        for folder in ["journal", "records"] {
+            fs::create_dir(copy.path().join(folder)).unwrap();
+            for entry in fs::read_dir(state.join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), copy.path().join(folder).join(entry.file_name())).unwrap();
+            }
+        }
+        let (journal, records) = (copy.path().join("journal"), copy.path().join("records"));
+        recover(&journal, &records).unwrap();
+        let once = recorded(&records);
+        recover(&journal, &records).unwrap();
+        assert_eq!(recorded(&records), once, "recovering twice changes nothing");
+        once
+    }
+
+    #[test]
+    fn wherever_it_is_killed_every_exchange_is_there_once() {
+        let state = tempfile::tempdir().unwrap();
+        let (folder, records) = (state.path().join("journal"), state.path().join("records"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&records).unwrap();
+        let journal = Journal::begin(&folder, 1, Time(1)).unwrap();
+        (1..=3).for_each(|sequence| arrive(&journal, sequence));
+        end(&journal, 1);
+        let all = ["x1", "x2", "x3"];
+        assert_eq!(recovered(state.path()), all);
+
+        let closed = journal.rotate(Time(2)).unwrap();
+        assert_eq!(closed.number, 1);
+        assert_eq!(recovered(state.path()), all, "between closing and sealing");
+        end(&journal, 2);
+        let segment = fs::read(journal::path(&folder, 1)).unwrap();
+        assert_eq!(seal(&folder, &records, &closed).unwrap().exchanges, 1);
+        assert_eq!(recovered(state.path()), all, "after sealing");
+        fs::write(journal::path(&folder, 1), segment).unwrap();
+        assert_eq!(recovered(state.path()), all, "between renaming and removing");
+        fs::remove_file(journal::path(&folder, 1)).unwrap();
+
+        let closed = journal.rotate(Time(3)).unwrap();
+        seal(&folder, &records, &closed).unwrap();
+        end(&journal, 3);
+        assert_eq!(recovered(state.path()), all, "an exchange that outlives two segments");
+    }
+
+    #[test]
+    fn a_torn_tail_is_no_exchange_and_no_trouble() {
+        let state = tempfile::tempdir().unwrap();
+        let (folder, records) = (state.path().join("journal"), state.path().join("records"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&records).unwrap();
+        let journal = Journal::begin(&folder, 1, Time(1)).unwrap();
+        arrive(&journal, 1);
+        arrive(&journal, 2);
+        let path = journal::path(&folder, 1);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        let (last, sealed) = recover(&folder, &records).unwrap();
+        assert_eq!((last, sealed.exchanges, sealed.unfinished, sealed.broken), (1, 1, 1, 0));
+        assert_eq!(recorded(&records), ["x1"]);
+    }
+}

@@ -1,0 +1,334 @@
+//! Listening, housekeeping, and the end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use stillwatch_exchange::time::SECOND_US;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin;
+use crate::gateway::{self, Guard};
+use crate::journal::{self, Closed, Journal};
+use crate::live::{Live, Reload};
+use crate::metrics::Metrics;
+use crate::seal;
+use crate::settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings};
+use crate::state::State;
+use crate::upstream::Upstream;
+
+/// Connections at once, on each listener; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 10_000;
+/// The longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most headers of a request.
+const HEADERS_MAX: usize = 128;
+/// How often files are looked at, and the journal is forced to the disk.
+const TICK: Duration = Duration::from_secs(1);
+/// How long to wait when the system has no room for another connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// A guard that runs until it is stopped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where administration connects.
+    pub admin: SocketAddr,
+    guard: Arc<Guard>,
+    keeper: Arc<Keeper>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    keeping: JoinHandle<()>,
+}
+
+/// Starts a guard: seals what an earlier one left, reads all files, and listens.
+///
+/// # Errors
+/// Something that was named can't be used.
+pub async fn start(settings: Settings) -> Result<Running, GuardError> {
+    if settings.admin_key.len() < ADMIN_KEY_BYTES_MIN {
+        let what = format!("the key for administration needs at least {ADMIN_KEY_BYTES_MIN} bytes");
+        return Err(GuardError::Usage(what));
+    }
+    let upstream = Upstream::new(&settings.upstream)?;
+    let now = (settings.clock)();
+    let (state, history) = State::open(&settings.state)?;
+    let (journal_folder, records) = (state.journal.clone(), state.records.clone());
+    let metrics = Metrics::new();
+    let (last, recovered) = seal::recover(&journal_folder, &records)?;
+    metrics.records_sealed.inc_by(recovered.exchanges);
+    metrics.records_unfinished.inc_by(recovered.unfinished);
+    if recovered.broken > 0 {
+        (settings.say)(&format!("{} lines of the journal could not be read", recovered.broken));
+    }
+    let live = Live::begin(&settings, state, history, now)?;
+    metrics.accounts_named.set(live.now().table.accounts_named().try_into().unwrap_or(i64::MAX));
+    let number = (last + 1).max(journal::number_at(now));
+    let journal = Journal::begin(&journal_folder, number, now)
+        .map_err(GuardError::at("write", &journal_folder))?;
+
+    let bind = async |address: SocketAddr| {
+        let listener = TcpListener::bind(address).await;
+        listener.map_err(|error| GuardError::Usage(format!("cannot listen on {address}: {error}")))
+    };
+    let clients = bind(settings.listen).await?;
+    let administration = bind(settings.admin).await?;
+    let address = |listener: &TcpListener| {
+        listener.local_addr().map_err(|error| GuardError::Other(error.to_string()))
+    };
+    let (listen, admin) = (address(&clients)?, address(&administration)?);
+    let guard =
+        Arc::new(Guard::new(live, journal, upstream, metrics, settings.run_id, settings.clock));
+    let keeper = Arc::new(Keeper {
+        guard: Arc::clone(&guard),
+        journal_folder,
+        records,
+        seal_us: i64::try_from(settings.seal_seconds).unwrap_or(i64::MAX / SECOND_US) * SECOND_US,
+        say: settings.say,
+        waiting: Mutex::default(),
+    });
+    let (stop, stopped) = watch::channel(false);
+    let gateway_guard = Arc::clone(&guard);
+    let gateway = move |peer: SocketAddr| {
+        let guard = Arc::clone(&gateway_guard);
+        service_fn(move |request: Request<Incoming>| {
+            let guard = Arc::clone(&guard);
+            async move { Ok::<_, Infallible>(gateway::answer(guard, request, peer).await) }
+        })
+    };
+    let router = admin::router(Arc::clone(&guard), Arc::clone(&keeper), &settings.admin_key);
+    let administrator = move |_| TowerToHyperService::new(router.clone());
+    let head_timeout = settings.head_timeout;
+    let listeners = vec![
+        tokio::spawn(serve(clients, gateway, stopped.clone(), Arc::clone(&guard), head_timeout)),
+        tokio::spawn(serve(
+            administration,
+            administrator,
+            stopped.clone(),
+            Arc::clone(&guard),
+            head_timeout,
+        )),
+    ];
+    let keeping = tokio::spawn(keep(Arc::clone(&keeper), stopped));
+    Ok(Running { listen, admin, guard, keeper, stop, listeners, keeping })
+}
+
+impl Running {
+    /// Reads policy, verdicts and credentials again, changed or not.
+    pub async fn reload(&self) {
+        let keeper = Arc::clone(&self.keeper);
+        let _ = tokio::task::spawn_blocking(move || keeper.reload(true)).await;
+    }
+
+    /// Ends: no connection is accepted any more, answers under way are drained for as
+    /// long as the policy gives them, and what is recorded becomes Parquet.
+    ///
+    /// # Errors
+    /// The last records could not be sealed; they stay in the journal, and the next
+    /// start seals them.
+    pub async fn stop(self) -> Result<(), GuardError> {
+        // Nobody listens where all have ended already.
+        let _ = self.stop.send(true);
+        for listener in self.listeners {
+            let _ = listener.await;
+        }
+        let _ = self.keeping.await;
+        let keeper = self.keeper;
+        let finished = tokio::task::spawn_blocking(move || keeper.finish()).await;
+        drop(self.guard);
+        finished.unwrap_or_else(|error| Err(GuardError::Other(error.to_string())))
+    }
+}
+
+/// Accepts connections until the guard is stopped, then drains them.
+async fn serve<S, B>(
+    listener: TcpListener,
+    service: impl Fn(SocketAddr) -> S,
+    mut stopped: watch::Receiver<bool>,
+    guard: Arc<Guard>,
+    head_timeout: Duration,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .auto_date_header(false);
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut is_stopped = pin!(stopped.wait_for(|stopped| *stopped));
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            _ = &mut is_stopped => break,
+            accepted = accepted => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        // Where it can't be set the connection is gone already.
+        let _ = stream.set_nodelay(true);
+        let connection = builder.serve_connection(TokioIo::new(stream), service(peer));
+        let connection = graceful.watch(connection);
+        let guard = Arc::clone(&guard);
+        guard.metrics.connections.inc();
+        tokio::spawn(async move {
+            // What went wrong is the client's, and told to it as far as HTTP can.
+            let _ = connection.await;
+            guard.metrics.connections.dec();
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let drain = guard.live.now().table.policy().limits.drain_seconds;
+    let _ = tokio::time::timeout(Duration::from_secs(drain.into()), graceful.shutdown()).await;
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Looks after files until the guard is stopped.
+async fn keep(keeper: Arc<Keeper>, mut stopped: watch::Receiver<bool>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_stopped = pin!(stopped.wait_for(|stopped| *stopped));
+    loop {
+        tokio::select! {
+            _ = &mut is_stopped => break,
+            _ = tick.tick() => {}
+        }
+        let keeper = Arc::clone(&keeper);
+        let _ = tokio::task::spawn_blocking(move || {
+            keeper.reload(false);
+            keeper.records();
+        })
+        .await;
+    }
+}
+
+/// What a guard does beside answering.
+#[derive(Debug)]
+pub struct Keeper {
+    guard: Arc<Guard>,
+    journal_folder: std::path::PathBuf,
+    records: std::path::PathBuf,
+    seal_us: i64,
+    say: fn(&str),
+    waiting: Mutex<Waiting>,
+}
+
+/// Closed segments that wait to be sealed, and what is wrong.
+#[derive(Debug, Default)]
+struct Waiting {
+    closed: Vec<Closed>,
+    trouble: Option<String>,
+}
+
+impl Keeper {
+    fn reload(&self, always: bool) {
+        let guard = &self.guard;
+        match guard.live.reload((guard.clock)(), always) {
+            Reload::Unchanged => {}
+            Reload::Done { campaigns, accounts } => {
+                guard.metrics.reloads.inc();
+                guard.metrics.accounts_named.set(accounts.try_into().unwrap_or(i64::MAX));
+                (self.say)(&format!("reloaded: {campaigns} campaigns, {accounts} accounts named"));
+            }
+            Reload::Refused(error) => {
+                guard.metrics.reloads_refused.inc();
+                (self.say)(&format!("not reloaded, what was in force stays: {error}"));
+            }
+        }
+    }
+
+    /// Forces the journal to the disk, and seals what is due.
+    fn records(&self) {
+        let guard = &self.guard;
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = &guard.journal;
+        let mut outcome = journal.sync().map_err(GuardError::at("write", &self.journal_folder));
+        let now = (guard.clock)();
+        if outcome.is_ok() && journal.is_due(now, self.seal_us) {
+            outcome = self.rotate(&mut waiting, now);
+        }
+        let outcome = outcome.and_then(|()| self.seal(&mut waiting));
+        guard.metrics.records_lost.set(journal.lost());
+        let trouble = outcome.err().map(|error| error.to_string());
+        if trouble != waiting.trouble {
+            match &trouble {
+                Some(what) => (self.say)(&format!("records are not safe: {what}")),
+                None => (self.say)("records are safe again"),
+            }
+            waiting.trouble = trouble;
+        }
+    }
+
+    fn rotate(
+        &self,
+        waiting: &mut Waiting,
+        now: stillwatch_exchange::Time,
+    ) -> Result<(), GuardError> {
+        let closed = self
+            .guard
+            .journal
+            .rotate(now)
+            .map_err(GuardError::at("write", &self.journal_folder))?;
+        waiting.closed.push(closed);
+        Ok(())
+    }
+
+    fn seal(&self, waiting: &mut Waiting) -> Result<(), GuardError> {
+        while let Some(closed) = waiting.closed.first() {
+            let sealed = seal::seal(&self.journal_folder, &self.records, closed)?;
+            self.guard.metrics.records_sealed.inc_by(sealed.exchanges);
+            waiting.closed.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Seals everything, at the end. What never ended is sealed at the next start.
+    fn finish(&self) -> Result<(), GuardError> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rotate(&mut waiting, (self.guard.clock)())?;
+        self.seal(&mut waiting)
+    }
+
+    /// What is wrong with the records, if anything is.
+    pub fn trouble(&self) -> Option<String> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
+    }
+}

@@ -1,0 +1,95 @@
+//! The folder that a guard keeps: one guard at a time, its journal and records, and the
+//! history of its verdicts.
+//!
+//! | below `--state` | what |
+//! | --- | --- |
+//! | `lock` | held while a guard runs |
+//! | `journal/` | exchanges that are not in a Parquet file yet; see the module `journal` |
+//! | `records/` | Parquet files in the exchange format, for `stillwatch hunt --exchanges` |
+//! | `verdicts.jsonl` | what began, what was lifted and cleared, with times and reasons |
+//! | `admin.key` | the key for administration, where none was given |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use stillwatch_decide::{Event, History};
+
+use crate::settings::GuardError;
+
+/// A state folder that this process alone uses.
+#[derive(Debug)]
+pub struct State {
+    pub journal: PathBuf,
+    pub records: PathBuf,
+    verdicts: PathBuf,
+    events: File,
+    _lock: File,
+}
+
+impl State {
+    /// Opens a state folder, making it where there is none, and reads the history.
+    ///
+    /// # Errors
+    /// It can't be written, another guard uses it, or the history is broken.
+    pub fn open(folder: &Path) -> Result<(Self, History), GuardError> {
+        let (journal, records) = (folder.join("journal"), folder.join("records"));
+        for folder in [&journal, &records] {
+            fs::create_dir_all(folder).map_err(GuardError::at("make the folder", folder))?;
+        }
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(GuardError::at("write", &path))?;
+        lock.try_lock().map_err(|_| {
+            GuardError::Usage(format!(
+                "another guard uses {}; give each its own --state",
+                folder.display()
+            ))
+        })?;
+        let verdicts = folder.join("verdicts.jsonl");
+        let text = match fs::read_to_string(&verdicts) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(GuardError::at("read", &verdicts)(error)),
+        };
+        let (history, whole) = History::parse(&text)
+            .map_err(|error| GuardError::Usage(format!("{}: {error}", verdicts.display())))?;
+        let events = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&verdicts)
+            .and_then(|mut events| {
+                // Half a line that a killed process has left.
+                events.set_len(whole as u64)?;
+                io::Seek::seek(&mut events, io::SeekFrom::End(0))?;
+                Ok(events)
+            })
+            .map_err(GuardError::at("write", &verdicts))?;
+        Ok((State { journal, records, verdicts, events, _lock: lock }, history))
+    }
+
+    /// Stores events; they are on the disk when this returns.
+    ///
+    /// # Errors
+    /// The disk is full or failing; none of them counts.
+    pub fn store(&mut self, events: &[Event]) -> Result<(), GuardError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for event in events {
+            // Texts and times always become JSON.
+            let _ = serde_json::to_writer(&mut lines, event);
+            lines.push(b'\n');
+        }
+        let before = self.events.metadata().map(|metadata| metadata.len());
+        let stored = self.events.write_all(&lines).and_then(|()| self.events.sync_data());
+        stored.map_err(|error| {
+            if let Ok(before) = before {
+                let _ = self.events.set_len(before);
+                let _ = io::Seek::seek(&mut self.events, io::SeekFrom::Start(before));
+            }
+            GuardError::at("write", &self.verdicts)(error)
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! The model's API: a pooled client, and where a request goes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, Request, Response, Uri};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::settings::GuardError;
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection is kept without work; below what load balancers allow (60 s).
+const IDLE: Duration = Duration::from_secs(50);
+
+/// A request's body on its way out: one that was read, or one that passes.
+pub type Outgoing = Either<Full<Bytes>, Incoming>;
+
+/// The model's API.
+#[derive(Debug)]
+pub struct Upstream {
+    client: AnyClient,
+    scheme: Scheme,
+    authority: Authority,
+    prefix: String,
+}
+
+#[derive(Debug)]
+enum AnyClient {
+    Plain(Client<HttpConnector, Outgoing>),
+    Tls(Client<HttpsConnector<HttpConnector>, Outgoing>),
+}
+
+impl Upstream {
+    /// A client for a base URL.
+    ///
+    /// # Errors
+    /// The URL is not one of `http` or `https` with a host, or the system has no root
+    /// certificates.
+    pub fn new(base: &Uri) -> Result<Self, GuardError> {
+        let wrong = || {
+            GuardError::Usage(format!(
+                "--upstream {base} is no URL such as https://api.example.com/v1 without a query"
+            ))
+        };
+        let scheme = base.scheme().filter(|s| **s == Scheme::HTTP || **s == Scheme::HTTPS);
+        let scheme = scheme.ok_or_else(wrong)?.clone();
+        let authority = base.authority().ok_or_else(wrong)?.clone();
+        if base.query().is_some() || authority.as_str().contains('@') {
+            return Err(wrong());
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_keepalive(Some(IDLE));
+        connector.enforce_http(false);
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+        let client = if scheme == Scheme::HTTPS {
+            let connector = HttpsConnectorBuilder::new()
+                .with_native_roots()
+                .map_err(|error| {
+                    GuardError::Usage(format!("the system has no root certificates: {error}"))
+                })?
+                .https_only()
+                .enable_http1()
+                .wrap_connector(connector);
+            AnyClient::Tls(builder.build(connector))
+        } else {
+            AnyClient::Plain(builder.build(connector))
+        };
+        let prefix = base.path().trim_end_matches('/').to_owned();
+        Ok(Upstream { client, scheme, authority, prefix })
+    }
+
+    /// Where a request to this path goes; none for a path that can't be one.
+    #[must_use]
+    pub fn uri(&self, path: &PathAndQuery) -> Option<Uri> {
+        let path = if self.prefix.is_empty() {
+            path.clone()
+        } else {
+            PathAndQuery::try_from(format!("{}{path}", self.prefix)).ok()?
+        };
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+            .ok()
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// There is no connection, or it broke before the answer's head.
+    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Error> {
+        match &self.client {
+            AnyClient::Plain(client) => client.request(request).await,
+            AnyClient::Tls(client) => client.request(request).await,
+        }
+    }
+}
+
+/// Headers that concern one connection and not the message (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Takes the hop-by-hop headers off, and those that `connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key("connection") {
+        let named: Vec<HeaderName> = headers
+            .get_all("connection")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_prefix_is_kept() {
+        let at = |base: &str, path: &'static str| {
+            let upstream = Upstream::new(&base.parse().unwrap()).unwrap();
+            upstream.uri(&PathAndQuery::from_static(path)).unwrap().to_string()
+        };
+        assert_eq!(at("http://h:81", "/v1/x?y=1"), "http://h:81/v1/x?y=1");
+        assert_eq!(at("http://h/api/", "/v1//x"), "http://h/api/v1//x");
+        for wrong in ["/v1", "ftp://h", "http://u:p@h/", "http://h/?a=1"] {
+            assert!(Upstream::new(&wrong.parse().unwrap()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_concerns_one_connection_stays_there() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, x-mine"), ("x-mine", "1"), ("te", "trailers"), ("x", "1")]
+        {
+            headers.insert(name, value.parse().unwrap());
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"]);
+    }
+}

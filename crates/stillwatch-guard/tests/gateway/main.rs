@@ -1,0 +1,7 @@
+//! A guard before a mock of a model's API, as clients of all kinds meet it.
+
+mod administration;
+mod bad_input;
+mod passing;
+mod setting;
+mod verdicts;

@@ -1,0 +1,234 @@
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use stillwatch_exchange::Time;
+use stillwatch_guard::{ADMIN_KEY_BYTES_MIN, GuardError, Running, Settings, Source};
+
+use crate::failure::Failure;
+use crate::output;
+use crate::session::{Session, threads};
+
+/// Stands before a model API and answers campaigns by a policy
+///
+/// Passes requests of OpenAI- and Anthropic-compatible clients on, streams included,
+/// records every exchange below --state, and does what the policy says about accounts
+/// that a hunt has found. Without a policy it only observes. docs/guard.md has a policy
+/// to begin with.
+///
+/// Administration wants a key: what STILLWATCH_ADMIN_KEY holds, or else one that is made
+/// and kept in admin.key below --state.
+///
+/// Prints `listening on ADDR` when it is ready. SIGTERM drains streams and ends; SIGHUP,
+/// or a file that changes, reloads policy, verdicts and credentials.
+#[derive(Debug, Args)]
+pub struct Guard {
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// The model API's base URL; a path prefix is kept.
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+
+    /// Where administration connects: decisions, metrics, undoing.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    admin: SocketAddr,
+
+    /// The policy file; without one the guard only observes.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Folder for records and for what was undone.
+    #[arg(long, value_name = "DIR", default_value = "./stillwatch")]
+    state: PathBuf,
+
+    /// Table of credential_hash (SHA-256 in hex), account_id, organization_id; Parquet or
+    /// JSON Lines. A key that is not in it is its own account.
+    #[arg(long, value_name = "PATH")]
+    credentials: Option<PathBuf>,
+
+    /// Findings of a hunt: the folder it wrote.
+    #[arg(long, value_name = "PATH")]
+    verdicts: Vec<String>,
+
+    /// How often records become Parquet, in seconds; sooner where there are many.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seal_every: u64,
+
+    /// Threads to work with; one for each processor by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+/// How long a request's head may take to arrive, and a connection stay idle.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Keys that stand in examples.
+const WELL_KNOWN: &[&str] =
+    &["changeme", "change-me", "password", "secret", "default", "example", "admin", "test"];
+
+/// Guards until it is told to end.
+pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
+    let upstream = args.upstream.parse().map_err(|error| {
+        Failure::Usage(format!("--upstream {} is no URL: {error}", args.upstream))
+    })?;
+    let verdicts = args.verdicts.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
+    let mut run_id = [0; 8];
+    random(&mut run_id)?;
+    fs::create_dir_all(&args.state).map_err(Failure::at("make the folder", &args.state))?;
+    let settings = Settings {
+        listen: args.listen,
+        upstream,
+        admin: args.admin,
+        policy: args.policy.clone(),
+        state: args.state.clone(),
+        credentials: args.credentials.clone(),
+        verdicts,
+        admin_key: admin_key(&args.state)?,
+        run_id: u64::from_le_bytes(run_id),
+        clock: now,
+        say: output::note,
+        head_timeout: HEAD,
+        seal_seconds: args.seal_every,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads(args.threads))
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
+    runtime.block_on(async {
+        let running = stillwatch_guard::start(settings).await?;
+        output::print(&format!("listening on {}\n", running.listen))?;
+        output::note(&format!("administration on {}", running.admin));
+        until_told(&running, session).await?;
+        running.stop().await?;
+        Ok(())
+    })
+}
+
+/// Waits for the wish to stop, reloading whenever asked to.
+#[cfg(unix)]
+async fn until_told(running: &Running, _: &Session) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let cannot = |error| Failure::Other(format!("cannot listen for signals: {error}"));
+    let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => running.reload().await,
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn until_told(_: &Running, _: &Session) -> Result<(), Failure> {
+    let cannot = |error| Failure::Other(format!("cannot listen for signals: {error}"));
+    tokio::signal::ctrl_c().await.map_err(cannot)
+}
+
+fn source(path: &str) -> Result<Source, Failure> {
+    if path.contains("://") {
+        return Err(Failure::Usage(format!(
+            "--verdicts {path}: only the folder that a hunt wrote can be followed"
+        )));
+    }
+    Ok(Source(PathBuf::from(path)))
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), Failure> {
+    getrandom::fill(bytes)
+        .map_err(|error| Failure::Other(format!("the system gives no random bytes: {error}")))
+}
+
+/// The key for administration: from the environment, or from a file that is made where
+/// there is none.
+fn admin_key(state: &Path) -> Result<String, Failure> {
+    const VARIABLE: &str = "STILLWATCH_ADMIN_KEY";
+    let refused = |place: &str, why: &str| {
+        Failure::Usage(format!(
+            "the key in {place} can't be used: {why}; `openssl rand -hex 32` makes one"
+        ))
+    };
+    if let Some(key) = std::env::var_os(VARIABLE) {
+        let key = key.into_string().map_err(|_| refused(VARIABLE, "it is not UTF-8"))?;
+        return checked(key).map_err(|why| refused(VARIABLE, &why));
+    }
+    let path = state.join("admin.key");
+    let shown = path.display().to_string();
+    match fs::read_to_string(&path) {
+        Ok(key) => {
+            if is_open_to_others(&path) {
+                return Err(refused(&shown, "others can read the file; chmod 600 it"));
+            }
+            checked(key.trim_end().to_owned()).map_err(|why| refused(&shown, &why))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; 32];
+            random(&mut secret)?;
+            let key: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            write_secret(&path, &key).map_err(Failure::at("write", &path))?;
+            output::note(&format!("a key for administration is in {shown}"));
+            Ok(key)
+        }
+        Err(error) => Err(Failure::at("read", &path)(error)),
+    }
+}
+
+fn checked(key: String) -> Result<String, String> {
+    let lower = key.to_ascii_lowercase();
+    if key.len() < ADMIN_KEY_BYTES_MIN {
+        return Err(format!("it needs at least {ADMIN_KEY_BYTES_MIN} bytes"));
+    }
+    let mut different: Vec<u8> = key.bytes().collect();
+    different.sort_unstable();
+    different.dedup();
+    if different.len() < 6 || WELL_KNOWN.iter().any(|word| lower.contains(word)) {
+        return Err("it can be guessed".to_owned());
+    }
+    if key.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("it has to be visible ASCII, to go into a header".to_owned());
+    }
+    Ok(key)
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> bool {
+    false
+}
+
+fn write_secret(path: &Path, key: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    writeln!(file, "{key}")?;
+    file.sync_all()
+}
+
+impl From<GuardError> for Failure {
+    fn from(error: GuardError) -> Self {
+        match &error {
+            GuardError::Usage(_) | GuardError::Input(_) => Failure::Usage(error.to_string()),
+            GuardError::Io { .. } | GuardError::Other(_) => Failure::Other(error.to_string()),
+        }
+    }
+}
