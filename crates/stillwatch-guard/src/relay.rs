@@ -24,6 +24,11 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Collected pieces of this many bytes go out even if more is ready.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// How often a relay steps back before it takes it that nothing more is ready. hyper's
+/// server asks a body twice before it lets other tasks run, so that of two times one is
+/// a turn for the upstream's connection.
+const TURNS: u8 = 2;
+
 /// What a client is answered.
 #[derive(Debug)]
 pub enum Reply {
@@ -81,8 +86,8 @@ pub struct Relay {
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     is_paused: bool,
-    /// The connection's task was given a turn to bring more.
-    has_yielded: bool,
+    /// How often the upstream's connection was given a turn to bring more.
+    turns: u8,
     gathered: Gathered,
     trailers: Option<Frame<Bytes>>,
     failure: Option<BoxError>,
@@ -151,7 +156,7 @@ impl Relay {
             pause,
             timer: None,
             is_paused: false,
-            has_yielded: false,
+            turns: 0,
             gathered: Gathered::None,
             trailers: None,
             failure: None,
@@ -189,15 +194,15 @@ impl Relay {
                         return Poll::Pending;
                     }
                 }
-                Poll::Pending if self.has_yielded => break,
+                Poll::Pending if self.turns == TURNS => break,
                 Poll::Pending => {
-                    self.has_yielded = true;
+                    self.turns += 1;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
             }
         }
-        self.has_yielded = false;
+        self.turns = 0;
         if let Some(bytes) = self.gathered.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
@@ -209,7 +214,7 @@ impl Relay {
     }
 
     fn take_in(&mut self, frame: Frame<Bytes>) {
-        self.has_yielded = false;
+        self.turns = 0;
         match frame.into_data() {
             Ok(piece) => {
                 if let Some(recorded) = &mut self.recorded {

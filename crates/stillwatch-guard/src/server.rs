@@ -172,6 +172,7 @@ async fn serve<S, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .auto_date_header(false);
     let graceful = GracefulShutdown::new();

@@ -84,7 +84,8 @@ async fn a_flood_of_headers() {
     let long = format!("x: {}\r\n", "y".repeat(100 << 10));
     for headers in [many, long] {
         let request = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
-        assert_eq!(send(running.listen, &request).await.status, 431);
+        let answer = send(running.listen, &request).await;
+        assert_eq!(answer.status, 431, "{} bytes: {answer:?}", request.len());
     }
     assert_eq!(mock.count(), 0);
     running.stop().await.unwrap();

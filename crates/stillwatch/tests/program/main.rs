@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod findings;
+mod guard;
 mod readme;
 mod references;
 mod sameness;
