@@ -190,7 +190,7 @@ mod tests {
             chat,
             CAP,
             r#"{"max_tokens":1,"max_tokens":99}"#,
-            r#"{"max_tokens":1,"max_tokens":50}"#,
+            r#"{"max_tokens":50,"max_tokens":50}"#,
         );
         check(chat, CAP, r#"{"max\u005ftokens":"99"}"#, r#"{"max_tokens":50}"#);
         check(Endpoint::Responses, CAP, "{}", r#"{"max_output_tokens":50}"#);

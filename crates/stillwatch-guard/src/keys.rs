@@ -149,7 +149,7 @@ mod tests {
         let mut credentials = Credentials::default();
         assert_eq!(
             credentials.owner(Some(&hash)).account_id.as_ref(),
-            "key_e9b7d6cd86fa6c0a2e2a2b0f2e3aeb4d"
+            "key_0f2c10bf3d128c719c6bfa4ecbae94b7"
         );
         assert_eq!(credentials.owner(None).account_id.as_ref(), "anonymous");
         let owner = Owner { account_id: "acct_1".into(), organization_id: Some("org".into()) };

@@ -49,10 +49,10 @@ pub use settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings, Source};
 /// What the fuzz targets call.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::answer::Answer;
+    pub use crate::answer::{Answer, Measured};
     pub use crate::api::{Dialect, Endpoint};
     pub use crate::asked::Asked;
     pub use crate::edit::{Edit, edited};
-    pub use crate::sse::Events;
+    pub use crate::sse::{Events, data};
     pub use crate::thin::Thinner;
 }

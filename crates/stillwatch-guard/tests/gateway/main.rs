@@ -1,7 +1,9 @@
 //! A guard before a mock of a model's API, as clients of all kinds meet it.
 
 mod administration;
+mod agreement;
 mod bad_input;
+mod clients;
 mod passing;
 mod setting;
 mod verdicts;

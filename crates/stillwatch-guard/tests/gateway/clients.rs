@@ -1,0 +1,126 @@
+//! The official Python clients, through a guard. Needs Python with the packages `openai`
+//! and `anthropic`, which `.ci/run` installs; elsewhere the test says that it skips.
+
+use std::io;
+use std::process::{Command, Output};
+
+use crate::setting::{Act, Mock, Seen, World, chunk, chunked_head, last_chunk, plain};
+
+/// The Python to use: `STILLWATCH_TEST_PYTHON`, or the system's.
+fn python() -> String {
+    std::env::var("STILLWATCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
+/// Runs Python while the guard and the mock go on.
+async fn run(arguments: Vec<String>) -> io::Result<Output> {
+    let mut command = Command::new(python());
+    command.args(arguments).env_remove("OPENAI_API_KEY").env_remove("ANTHROPIC_API_KEY");
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap()
+}
+
+async fn has_clients() -> bool {
+    let import = run(vec!["-c".to_owned(), "import openai, anthropic".to_owned()]).await;
+    import.is_ok_and(|ran| ran.status.success())
+}
+
+const USAGE: &str = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+
+/// Enough of both vendors' APIs for their clients.
+fn vendor(request: &Seen) -> Vec<Act> {
+    let text = String::from_utf8_lossy(&request.body);
+    let wants_stream = text.contains("\"stream\":true") || text.contains("\"stream\": true");
+    let path = request.head.split(' ').nth(1).unwrap_or_default();
+    let chat = |delta: &str, reason: &str| {
+        chunk(&format!(
+            "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+             \"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{reason}}}]}}\n\n"
+        ))
+    };
+    let event = |name: &str, data: &str| {
+        chunk(&format!("event: {name}\ndata: {{\"type\":\"{name}\",{data}}}\n\n"))
+    };
+    let json = |body: String| vec![Act::Send(plain("application/json", body.as_bytes()))];
+    match path {
+        _ if text.contains("please fail") => {
+            let error = r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"x"}}"#;
+            let answer = String::from_utf8(plain("application/json", error.as_bytes())).unwrap();
+            vec![Act::Send(answer.replace("200 OK", "400 Bad Request").into_bytes())]
+        }
+        "/api/v1/chat/completions" if text.contains("for ever") => {
+            let mut acts = vec![chunked_head("text/event-stream")];
+            for _ in 0..200 {
+                acts.extend([chat("{\"content\":\"a\"}", "null"), Act::Pause(20)]);
+            }
+            acts
+        }
+        "/api/v1/chat/completions" if wants_stream => vec![
+            chunked_head("text/event-stream"),
+            chat("{\"role\":\"assistant\",\"content\":\"Hel\"}", "null"),
+            chat("{\"content\":\"lo\"}", "\"stop\""),
+            chunk(&format!("data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[],{USAGE}}}\n\n")),
+            chunk("data: [DONE]\n\n"),
+            last_chunk(),
+        ],
+        "/api/v1/chat/completions" if text.contains("\"tools\"") => json(format!(
+            r#"{{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":null,"tool_calls":[{{"id":"t","type":"function","function":{{"name":"add","arguments":"{{\"a\":1}}"}}}}]}},"finish_reason":"tool_calls"}}],{USAGE}}}"#
+        )),
+        "/api/v1/chat/completions" => json(format!(
+            r#"{{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{{"index":0,"message":{{"role":"assistant","content":"{{\"answer\":4}}"}},"finish_reason":"stop"}}],{USAGE}}}"#
+        )),
+        "/api/v1/responses" => json(
+            r#"{"id":"r","object":"response","created_at":1,"status":"completed","model":"m","output":[{"type":"message","id":"m","status":"completed","role":"assistant","content":[{"type":"output_text","text":"Hello","annotations":[]}]}],"parallel_tool_calls":false,"tool_choice":"auto","tools":[],"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":0},"output_tokens":2,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":5}}"#.to_owned(),
+        ),
+        "/api/v1/embeddings" => json(
+            r#"{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5,1.0]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#.to_owned(),
+        ),
+        "/api/v1/models" => json(r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"x"}]}"#.to_owned()),
+        "/api/v1/messages" if wants_stream => vec![
+            chunked_head("text/event-stream"),
+            event("message_start", r#""message":{"id":"m","type":"message","role":"assistant","model":"c","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":1}}"#),
+            event("content_block_start", r#""index":0,"content_block":{"type":"text","text":""}"#),
+            event("ping", r#""x":1"#),
+            event("content_block_delta", r#""index":0,"delta":{"type":"text_delta","text":"Hello"}"#),
+            event("content_block_stop", r#""index":0"#),
+            event("message_delta", r#""delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":2}"#),
+            event("message_stop", r#""x":1"#),
+            last_chunk(),
+        ],
+        "/api/v1/messages" => json(
+            r#"{"id":"m","type":"message","role":"assistant","model":"c","content":[{"type":"tool_use","id":"t","name":"add","input":{"a":1}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":2}}"#.to_owned(),
+        ),
+        _ => vec![Act::Send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec())],
+    }
+}
+
+#[tokio::test]
+async fn the_official_python_clients_notice_nothing() {
+    if !has_clients().await {
+        eprintln!("skipped: no Python with openai and anthropic; see STILLWATCH_TEST_PYTHON");
+        return;
+    }
+    let mock = Mock::start(vendor).await;
+    let policy = "mode = \"enforce\"\n[[rule]]\nsteps = [{ do = \"refuse\", for = \"1 day\" }]";
+    let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
+    let running = world.start().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients.py");
+    let ran = run(vec![script.to_owned(), format!("http://{}", running.listen)]).await.unwrap();
+    assert!(
+        ran.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    let records = world.records_of(running).await;
+    let reasons = |reason: &str| {
+        records
+            .iter()
+            .filter(|r| r.get("response_finish_reason").is_some_and(|r| r == reason))
+            .count()
+    };
+    // As many as the script makes.
+    assert_eq!(records.len(), 11, "{records:?}");
+    assert_eq!((reasons("aborted"), reasons("tool_calls")), (1, 2));
+    let refused =
+        records.iter().filter(|record| record.get("status").is_some_and(|s| s == "403")).count();
+    assert_eq!(refused, 2);
+}
