@@ -529,6 +529,23 @@ steps = [
     }
 
     #[test]
+    fn the_documented_policy_is_one() {
+        let page = include_str!("../../../docs/guard.md");
+        let text =
+            page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let policy = Policy::parse(text).unwrap();
+        assert_eq!(policy.mode, Mode::Enforce);
+        assert_eq!(policy.rules.len(), 2);
+        assert_eq!(policy.rules[0].steps.len(), 4);
+        assert_eq!(policy.rules[0].membership_at_least, MEMBERSHIP);
+        assert_eq!(
+            policy.limits,
+            Limits { trusted_proxies: policy.limits.trusted_proxies.clone(), ..Limits::default() }
+        );
+        assert_eq!((policy.slow, policy.cap, policy.lift_us), (SLOW, CAP, 90 * 24 * HOUR_US));
+    }
+
+    #[test]
     fn errors_name_the_line_and_what_to_do() {
         check_error(
             "mode = \"enforce\"\nrules = 3\n",
