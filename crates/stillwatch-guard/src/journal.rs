@@ -375,6 +375,12 @@ pub enum Entry<'a> {
     Ending(Ending<'a>),
 }
 
+/// Whether a line, if it is whole, is about an exchange's end.
+#[must_use]
+pub fn is_ending(line: &[u8]) -> bool {
+    line.get(17) == Some(&b'E')
+}
+
 /// Reads a line; the first value is whether it was carried over. None for a line that
 /// is not whole.
 #[must_use]

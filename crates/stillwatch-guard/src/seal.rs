@@ -1,6 +1,5 @@
 //! Closed segments of the journal become Parquet files in the exchange format.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use stillwatch_exchange::columns::EXCHANGES;
 
 use crate::journal::{self, Arrival, Closed, Ending, Entry, HEADER};
@@ -88,15 +87,9 @@ pub fn seal(journal: &Path, records: &Path, closed: &Closed) -> Result<Sealed, G
     let mut sealed = Sealed::default();
     if !target.exists() {
         let bytes = fs::read(&segment).map_err(GuardError::at("read", &segment))?;
-        let (rows, broken) = rows(&bytes, &closed.carried);
-        sealed.broken = broken;
-        sealed.exchanges = rows.len() as u64;
-        sealed.unfinished = rows.iter().filter(|(_, ending)| ending.is_none()).count() as u64;
-        if !rows.is_empty() {
-            write(&rows, &target).map_err(|error| {
-                GuardError::Other(format!("cannot write {}: {error}", target.display()))
-            })?;
-        }
+        sealed = write(&bytes, &closed.carried, &target).map_err(|error| {
+            GuardError::Other(format!("cannot write {}: {error}", target.display()))
+        })?;
     }
     fs::remove_file(&segment).map_err(GuardError::at("remove", &segment))?;
     Ok(sealed)
@@ -104,60 +97,103 @@ pub fn seal(journal: &Path, records: &Path, closed: &Closed) -> Result<Sealed, G
 
 type Row<'a> = (Arrival<'a>, Option<Ending<'a>>);
 
-/// The exchanges of a segment in the order of their arrival, and how many lines before
-/// the last could not be read.
-fn rows<'a>(segment: &'a [u8], carried: &HashSet<String>) -> (Vec<Row<'a>>, u64) {
-    let mut arrivals: BTreeMap<usize, Row<'a>> = BTreeMap::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut broken = 0;
+/// The lines of a segment after its head.
+fn lines(segment: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = segment.strip_prefix(HEADER.as_bytes()).unwrap_or_default();
-    for (place, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    lines.split_inclusive(|byte| *byte == b'\n')
+}
+
+/// Writes the exchanges of a segment in the order of their arrival; no file where there
+/// are none. Ends are read first, so that rows are held only until a batch is full.
+fn write(segment: &[u8], carried: &HashSet<String>, target: &Path) -> Result<Sealed, ParquetError> {
+    let mut endings: HashMap<String, Ending<'_>> = HashMap::new();
+    for line in lines(segment).filter(|line| journal::is_ending(line)) {
+        if let Some((_, Entry::Ending(ending))) = journal::read_line(line) {
+            endings.insert(ending.exchange_id.clone().into_owned(), ending);
+        }
+    }
+    let mut file = PartFile::new(target);
+    let mut sealed = Sealed::default();
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(BATCH_ROWS);
+    for line in lines(segment) {
         match journal::read_line(line) {
             // A killed process may leave half a line at the end.
-            None => broken += u64::from(line.ends_with(b"\n")),
+            None => sealed.broken += u64::from(line.ends_with(b"\n")),
+            Some((_, Entry::Ending(_))) => {}
             Some((_, Entry::Arrival(arrival))) => {
-                if !carried.contains(arrival.exchange_id.as_ref()) {
-                    places.insert(arrival.exchange_id.clone().into_owned(), place);
-                    arrivals.insert(place, (arrival, None));
+                if carried.contains(arrival.exchange_id.as_ref()) {
+                    continue;
                 }
-            }
-            Some((_, Entry::Ending(ending))) => {
-                let place = places.get(ending.exchange_id.as_ref());
-                if let Some((_, end)) = place.and_then(|place| arrivals.get_mut(place)) {
-                    *end = Some(ending);
+                let ending = endings.remove(arrival.exchange_id.as_ref());
+                sealed.exchanges += 1;
+                sealed.unfinished += u64::from(ending.is_none());
+                rows.push((arrival, ending));
+                if rows.len() == BATCH_ROWS {
+                    file.write(&rows)?;
+                    rows.clear();
                 }
             }
         }
     }
-    (arrivals.into_values().collect(), broken)
+    if !rows.is_empty() {
+        file.write(&rows)?;
+    }
+    file.finish()?;
+    Ok(sealed)
 }
 
-fn write(rows: &[Row<'_>], target: &Path) -> Result<(), ParquetError> {
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let part = folder.join(format!(".{name}.part"));
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_created_by("stillwatch".to_owned())
-        .build();
-    let written = (|| {
-        let file = File::create(&part)?;
-        let mut writer = ArrowWriter::try_new(file, schema().into(), Some(properties))?;
-        for rows in rows.chunks(BATCH_ROWS) {
-            writer.write(&batch(rows)?)?;
+/// A Parquet file that gets its name once it is whole and on the disk; removed where it
+/// never is.
+struct PartFile<'a> {
+    target: &'a Path,
+    part: PathBuf,
+    writer: Option<ArrowWriter<File>>,
+}
+
+impl<'a> PartFile<'a> {
+    fn new(target: &'a Path) -> Self {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let part = target.with_file_name(format!(".{name}.part"));
+        PartFile { target, part, writer: None }
+    }
+
+    fn write(&mut self, rows: &[Row<'_>]) -> Result<(), ParquetError> {
+        let batch = batch(rows)?;
+        if let Some(writer) = &mut self.writer {
+            return writer.write(&batch);
         }
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_created_by("stillwatch".to_owned());
+        // Hardly a value of these comes twice.
+        for column in ["exchange_id", "time", "prompt", "response_digest"] {
+            properties = properties.set_column_dictionary_enabled(column.into(), false);
+        }
+        let file = File::create(&self.part)?;
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build()))?;
+        writer.write(&batch)?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), ParquetError> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
         writer.into_inner()?.sync_all()?;
-        fs::rename(&part, target)?;
+        fs::rename(&self.part, self.target)?;
         // The name has to be on the disk before the segment goes.
-        if let Ok(folder) = File::open(folder) {
+        if let Some(Ok(folder)) = self.target.parent().map(File::open) {
             folder.sync_all()?;
         }
         Ok(())
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&part);
     }
-    written
+}
+
+impl Drop for PartFile<'_> {
+    fn drop(&mut self) {
+        // Gone already where it was moved to its name.
+        let _ = fs::remove_file(&self.part);
+    }
 }
 
 /// The columns that a guard knows something of, in the contract's order.

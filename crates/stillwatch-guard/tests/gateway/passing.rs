@@ -104,7 +104,7 @@ async fn a_stream_passes_and_is_measured() {
 }
 
 #[tokio::test]
-async fn a_burst_of_events_comes_in_few_pieces_and_a_paced_one_without_delay() {
+async fn a_burst_of_events_comes_in_few_pieces() {
     let burst: Vec<Act> = (0..64)
         .map(|i| {
             chunk(&format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{i}\"}}}}]}}\n\n"))
