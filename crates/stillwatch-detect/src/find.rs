@@ -356,7 +356,7 @@ fn few_references(candidates: Vec<Candidate>) -> Vec<Candidate> {
 /// look, adds those that share any of a group's values by then. What is no single
 /// value, a pool or a habit, stays with its list.
 fn extend_sharers(population: &Population, courses: &mut [Course], look: usize) {
-    let frozen = |channel: LinkChannel| !matches!(channel, LinkChannel::Pool | LinkChannel::Habit);
+    let frozen = |channel: LinkChannel| channel.link().grows;
     let wanted: HashSet<u64> = courses
         .iter()
         .filter(|c| c.freeze < look)

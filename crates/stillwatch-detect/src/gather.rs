@@ -94,9 +94,8 @@ pub fn gather(links: &Links, accounts: usize) -> Vec<Candidate> {
             if overlap >= SAME && size as f64 >= SAME * other as f64 {
                 same.union(a as u32, b);
             } else if overlap >= BELONGS
-                // Habits are made of what others share already.
-                && bucket.channel != LinkChannel::Habit
-                && buckets[b as usize].channel != LinkChannel::Habit
+                && bucket.channel.link().joins
+                && buckets[b as usize].channel.link().joins
                 && overlap * links.active as f64 / other as f64 >= LIFT
             {
                 belongs.push((a as u32, b));
@@ -141,10 +140,10 @@ fn candidate(links: &Links, parts: &[u32], is_joined: bool) -> Candidate {
     // One set of accounts found in several ways stands by any of them: a habit, which
     // would spend what the group can be confirmed by, is left out.
     let of = |b: u32| &links.buckets[b as usize];
-    let is_more_than_habit = parts.iter().any(|&b| of(b).channel != LinkChannel::Habit);
+    let is_more_than_habit = parts.iter().any(|&b| of(b).channel.link().joins);
     for &b in parts {
         let bucket = of(b);
-        if is_more_than_habit && bucket.channel == LinkChannel::Habit {
+        if is_more_than_habit && !bucket.channel.link().joins {
             continue;
         }
         members.extend_from_slice(&bucket.members);

@@ -11,15 +11,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::confirm::{ConfirmChannel, Estimate, M, MEASURE_COUNT, MEASURES, Measured};
+use crate::confirm::{
+    CONFIRM_CHANNELS, ConfirmChannel, Estimate, Explains, M, MEASURE_COUNT, MEASURES, Measured,
+    Role, Sum,
+};
 use crate::link::LinkChannel;
-
-/// How many confirm channels there are.
-pub const CONFIRM_CHANNELS: usize = 9;
 
 /// Deviations are cut here, on either side.
 pub const DEVIATION_MAX: f64 = 8.0;
-/// From here on the innocent side a measure explains a group; see [`EXPLAINS`].
+/// From here on the innocent side a measure may explain a group; see [`Explains`].
 const EXPLAINED: f64 = -2.0;
 
 /// One group in one window.
@@ -46,21 +46,11 @@ pub struct Scored {
     pub channels: [Option<f64>; CONFIRM_CHANNELS],
     /// The confirmation score S: the channels' [`evidence`], added up, in nats.
     pub score: f64,
-    /// A measure shows an innocent explanation at work; see [`EXPLAINS`].
+    /// A measure shows an innocent explanation at work; see [`Explains`].
     pub is_explained: bool,
     /// Members whose course it comes from.
     pub active: usize,
 }
-
-/// Measures that explain a group when they lie far on the innocent side, whatever else
-/// it does: benchmarks and assignments ask the same questions, automations keep to the
-/// clock, classes, hackathons and evaluation days come in bursts. An attacker who
-/// imitates them pays for the same answers again and again, or leaves accounts idle.
-pub const EXPLAINS: [M; 3] = [M::Repeats, M::Clock, M::Drift];
-/// Measures, shares of what members do, that explain a group when they are most of it,
-/// however ordinary that is among groups of its kind: automations keep to the clock, and
-/// apps, pipelines and monitors have a template each.
-pub const EXPLAINS_MOST: [M; 2] = [M::Clock, M::Own];
 
 /// The median and spread of the groups of a stratum, by measure.
 #[derive(Clone, Copy, Debug)]
@@ -171,8 +161,7 @@ pub fn evidence(deviation: f64, shown: f64) -> f64 {
 /// Of campaigns, the part that shows a habit: one half, and half of those again where it
 /// takes an occasion, a release or a closure, that may not come.
 fn shown(channel: usize) -> f64 {
-    let needs_occasion = [ConfirmChannel::Pivot, ConfirmChannel::Succession];
-    if needs_occasion.iter().any(|&c| c as usize == channel) { 0.25 } else { 0.5 }
+    if ConfirmChannel::ALL[channel].channel().needs_occasion { 0.25 } else { 0.5 }
 }
 
 /// Scores one group.
@@ -181,13 +170,13 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     let mut scored = Scored { active: subject.active, ..Scored::default() };
     for (m, measure) in MEASURES.iter().enumerate() {
         let Some(Estimate { value, error }) = subject.measured[m] else { continue };
-        scored.is_explained |= EXPLAINS_MOST.iter().any(|&e| e as usize == m) && value > 0.5;
+        scored.is_explained |= measure.explains.contains(&Explains::Mostly) && value > 0.5;
         let Some(scale) = scales.get(subject.stratum, m) else { continue };
         let side = if measure.high { 1.0 } else { -1.0 };
         let beyond = side * (value - scale.median);
         scored.is_explained |=
-            EXPLAINS.iter().any(|&e| e as usize == m) && beyond <= EXPLAINED * scale.spread;
-        if subject.links.iter().any(|&link| measure.channel.is_spent_by(link)) {
+            measure.explains.contains(&Explains::FarOut) && beyond <= EXPLAINED * scale.spread;
+        if subject.links.iter().any(|&link| measure.id.channel().is_spent_by(link)) {
             continue;
         }
         let deviation = beyond / scale.spread.hypot(error);
@@ -198,17 +187,17 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         let mut sum = 0.0;
         let mut most = 0.0f64;
         for (measure, deviation) in MEASURES.iter().zip(&scored.deviations) {
-            if let Some(deviation) = deviation.filter(|_| measure.channel as usize == c) {
+            if let Some(deviation) = deviation.filter(|_| measure.id.channel() as usize == c) {
                 weights += measure.weight;
                 sum += measure.weight * deviation;
                 most = most.max(deviation);
             }
         }
-        // Any one demand makes a demand, and power users make demands too; the other
-        // channels' measures are views of one thing.
         if weights > 0.0 {
-            let is_demand = c == ConfirmChannel::Demand as usize;
-            *channel = Some(if is_demand { most / 2.0 } else { sum / weights });
+            *channel = Some(match ConfirmChannel::ALL[c].channel().sum {
+                Sum::Mean => sum / weights,
+                Sum::HalfTheMost => most / 2.0,
+            });
         }
     }
     // Classes, hackathons and evaluation days come in bursts, each account with a volume
@@ -221,27 +210,12 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     scored
 }
 
-/// Channels that clear or explain groups and are told of, and accuse none: acting together
-/// is what classes, offices and timetables do, asking nothing twice is what strangers do;
-/// to work at night, not to go on from an answer, to share a template and to ask for the
-/// reasoning is what innocent machines do as well. On twenty worlds of real prompts, what
-/// remains keeps innocents below 0.6 nats and 95 of 110 campaigns above 2.3; with
-/// coverage and demand it was 93, with rhythm fewer still.
-const CLEARING: [ConfirmChannel; 6] = [
-    ConfirmChannel::Timing,
-    ConfirmChannel::Sharding,
-    ConfirmChannel::Rhythm,
-    ConfirmChannel::Independence,
-    ConfirmChannel::Coverage,
-    ConfirmChannel::Demand,
-];
-
 /// The deviations of the channels that may speak for a campaign.
 fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = (usize, f64)> + '_ {
     channels
         .iter()
         .enumerate()
-        .filter(|(c, _)| CLEARING.iter().all(|&clearing| clearing as usize != *c))
+        .filter(|(c, _)| ConfirmChannel::ALL[*c].channel().role == Role::Accuses)
         .filter_map(|(c, deviation)| Some((c, (*deviation)?)))
 }
 

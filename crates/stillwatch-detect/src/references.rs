@@ -117,7 +117,7 @@ impl Known {
 /// A measure by its name in stored courses.
 #[must_use]
 pub fn measure_named(name: &str) -> Option<usize> {
-    MEASURES.iter().position(|m| m.id == name)
+    MEASURES.iter().position(|m| m.id.name() == name)
 }
 
 /// A stratum by its name.

@@ -178,7 +178,7 @@ fn campaign(
     }
     for spoken in &finding.spoken {
         evidence.push(Evidence {
-            channel: MEASURES[spoken.measure].channel.name().to_owned(),
+            channel: MEASURES[spoken.measure].id.channel().name().to_owned(),
             statement: explain::statement(spoken.measure, spoken.value, &spoken.scale, accounts),
             strength: round(spoken.deviation),
             examples: taken.examples.texts(),
@@ -347,7 +347,7 @@ fn picture(
         .spoken
         .iter()
         .map(|spoken| {
-            let channel = MEASURES[spoken.measure].channel;
+            let channel = MEASURES[spoken.measure].id.channel();
             let mut references = spoken.references.clone();
             references.sort_unstable_by(f64::total_cmp);
             if references.len() > REFERENCES_MAX {

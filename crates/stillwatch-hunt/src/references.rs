@@ -73,7 +73,7 @@ impl From<&KnownCourse> for GroupEntry {
             MEASURES
                 .iter()
                 .zip(measured)
-                .filter_map(|(m, e)| e.map(|e| (m.id.to_owned(), (e.value, e.error))))
+                .filter_map(|(m, e)| e.map(|e| (m.id.name().to_owned(), (e.value, e.error))))
                 .collect()
         };
         GroupEntry {

@@ -1,6 +1,6 @@
 //! Confirm: what a group does after its freezing, in channels that did not link it.
 //!
-//! One file a channel. Each takes a group's members after the freezing and returns
+//! One file a channel and one line in the registry. Each takes a group's members after the freezing and returns
 //! measures that do not depend on the group's size, so that groups can be compared;
 //! whether a value is ordinary is for [`crate::judge`] to say, against the other
 //! groups of the same linking.
@@ -21,59 +21,68 @@ use crate::population::Population;
 
 pub use features::{Crowd, Features, Window};
 
-/// A way in which a campaign's course differs from that of an ordinary group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum ConfirmChannel {
-    Balance = 0,
-    Rhythm = 1,
-    Timing = 2,
-    Sharding = 3,
-    Independence = 4,
-    Coverage = 5,
-    Pivot = 6,
-    Demand = 7,
-    Succession = 8,
+/// What a channel's file says of it.
+pub struct Confirm {
+    /// The name in findings.
+    pub name: &'static str,
+    pub role: Role,
+    /// Whether it takes an occasion, a release or a closure, that may not come.
+    pub needs_occasion: bool,
+    /// How its measures' deviations become one.
+    pub sum: Sum,
+    /// Link channels that already say what this channel measures.
+    pub spent_by: &'static [LinkChannel],
+    measure: fn(&View<'_>, &mut Measured),
+    pub measures: &'static [Measure],
+    /// The innocent explanation that it looks at, and why a finding rules it out.
+    pub ruled_out: &'static str,
+    /// What it would cost an attacker not to be seen in it.
+    pub cost_to_avoid: &'static str,
 }
 
-impl ConfirmChannel {
-    /// The name in findings.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            ConfirmChannel::Balance => "balance",
-            ConfirmChannel::Rhythm => "rhythm",
-            ConfirmChannel::Timing => "timing",
-            ConfirmChannel::Sharding => "sharding",
-            ConfirmChannel::Independence => "independence",
-            ConfirmChannel::Coverage => "coverage",
-            ConfirmChannel::Pivot => "pivot",
-            ConfirmChannel::Demand => "demand",
-            ConfirmChannel::Succession => "succession",
-        }
-    }
+/// What a channel may do to a group.
+///
+/// Most clear or explain groups and are told of, and accuse none: acting together is what
+/// classes, offices and timetables do, asking nothing twice is what strangers do; to work
+/// at night, not to go on from an answer, to share a template and to ask for the reasoning
+/// is what innocent machines do as well. On twenty worlds of real prompts, what remains
+/// keeps innocents below 0.6 nats and 95 of 110 campaigns above 2.3; with coverage and
+/// demand it was 93, with rhythm fewer still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its evidence is part of the score.
+    Accuses,
+    /// It is told of, may explain a group, and never accuses one.
+    Clears,
+}
 
-    /// Whether what linked a group already says what this channel measures.
-    #[must_use]
-    pub fn is_spent_by(self, link: LinkChannel) -> bool {
-        use ConfirmChannel as C;
-        matches!(
-            (link, self),
-            (LinkChannel::Habit, C::Balance | C::Rhythm | C::Independence)
-                | (LinkChannel::Script, C::Coverage)
-                | (LinkChannel::Pool, C::Sharding)
-                | (LinkChannel::Client, C::Demand)
-                | (LinkChannel::Birth, C::Succession)
-        )
-    }
+/// How a channel's measures' deviations become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sum {
+    /// Their weighted mean: they are views of one thing.
+    Mean,
+    /// Half of the largest: any one will do, and by chance one of several is large.
+    HalfTheMost,
+}
+
+/// When a measure's innocent side explains a group, whatever else it does. An attacker
+/// who imitates that pays for the same answers again and again, or leaves accounts idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explains {
+    /// Where it lies far on the innocent side: benchmarks and assignments ask the same
+    /// questions, automations keep to the clock, classes, hackathons and evaluation days
+    /// come in bursts.
+    FarOut,
+    /// Where it, a share of what members do, is most of it, however ordinary that is among
+    /// groups of its kind: automations keep to the clock, and apps, pipelines and monitors
+    /// have a template each.
+    Mostly,
 }
 
 /// One number about a group.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Measure {
-    pub channel: ConfirmChannel,
-    /// Its name in stored courses.
-    pub id: &'static str,
+    pub id: M,
     /// What is measured, for the axis of a picture.
     pub name: &'static str,
     /// Whether a campaign's value is higher than an ordinary group's, or lower.
@@ -84,46 +93,121 @@ pub struct Measure {
     /// Its part in what its channel says. That accounts are equal is a balancer's mark;
     /// that each is steady is any machine's, and says half as much.
     pub weight: f64,
+    pub explains: &'static [Explains],
+    /// The sentence for a value beside the ordinary one, of a group of so many accounts.
+    pub statement: fn(f64, f64, usize) -> String,
 }
 
-macro_rules! measures {
-    ($($id:ident, $channel:ident, $high:literal, $resolution:literal, $weight:literal, $name:literal;)*) => {
+macro_rules! registry {
+    ($($channel:ident: $file:ident [$($measure:ident)*],)*) => {
+        /// A way in which a campaign's course differs from that of an ordinary group.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum ConfirmChannel { $($channel),* }
+
+        /// How many confirm channels there are.
+        pub const CONFIRM_CHANNELS: usize = ConfirmChannel::ALL.len();
+
+        impl ConfirmChannel {
+            /// In the order of the registry.
+            pub const ALL: [ConfirmChannel; [$(stringify!($channel)),*].len()] =
+                [$(ConfirmChannel::$channel),*];
+
+            /// What its file says of it.
+            #[must_use]
+            pub const fn channel(self) -> &'static Confirm {
+                match self { $(ConfirmChannel::$channel => &$file::CHANNEL),* }
+            }
+        }
+
         /// The measures by name of their place in [`MEASURES`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum M { $($id),* }
-        /// All measures, in the order of [`M`].
-        pub const MEASURES: &[Measure] = &[$(Measure {
-            channel: ConfirmChannel::$channel,
-            id: stringify!($id),
-            name: $name,
-            high: $high,
-            resolution: $resolution,
-            weight: $weight,
-        }),*];
+        pub enum M { $($($measure),*),* }
+
+        impl M {
+            /// Its name in stored courses.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $($(M::$measure => stringify!($measure)),*),* }
+            }
+
+            /// The channel that it is a part of.
+            #[must_use]
+            pub const fn channel(self) -> ConfirmChannel {
+                match self { $($(M::$measure => ConfirmChannel::$channel),*),* }
+            }
+        }
+
+        /// How many measures there are.
+        pub const MEASURE_COUNT: usize = [$($(stringify!($measure)),*),*].len();
     };
 }
 
-measures! {
-    Spread, Balance, false, 0.10, 2.0, "spread of the members' volumes (natural log)";
-    Drift, Balance, false, 0.10, 1.0, "spread of each member's volume over time (natural log)";
-    Quiet, Rhythm, true, 0.03, 1.0, "share of exchanges in the members' own quiet hours";
-    Together, Timing, true, 0.05, 1.0, "co-activity beyond each member's own rhythm";
-    Repeats, Sharding, false, 0.05, 1.0, "chance that another member asked the same question";
-    Clock, Timing, false, 0.10, 1.0, "share within seconds of a full five minutes";
-    FollowUps, Independence, false, 0.05, 1.0, "share of follow-up turns";
-    Thread, Independence, false, 0.02, 1.0, "likeness of consecutive questions beyond any two";
-    Own, Coverage, false, 0.10, 1.0, "share of a member's questions in a wording of its own";
-    Moved, Pivot, true, 0.05, 1.0, "share moved to a new model within a day, beyond the crowd's";
-    Reasoning, Demand, true, 0.15, 1.0, "share that asks for the reasoning";
-    Probabilities, Demand, true, 0.15, 1.0, "share that asks for token probabilities";
-    Grading, Demand, true, 0.15, 1.0, "share that asks for grading";
-    Length, Demand, true, 0.30, 1.0, "tokens of an answer (natural log)";
-    Successors, Succession, true, 0.10, 1.0, "births soon after closures, beyond chance";
+// A channel, its file and its measures.
+registry! {
+    Balance: balance [Spread Drift],
+    Rhythm: rhythm [Quiet],
+    Timing: timing [Together Clock],
+    Sharding: sharding [Repeats],
+    Independence: independence [FollowUps Thread],
+    Coverage: coverage [Own],
+    Pivot: pivot [Moved],
+    Demand: demand [Reasoning Probabilities Grading Length],
+    Succession: succession [Successors],
 }
 
-/// How many measures there are.
-pub const MEASURE_COUNT: usize = MEASURES.len();
+/// All measures, in the order of [`M`].
+pub const MEASURES: [Measure; MEASURE_COUNT] = {
+    let mut all = [balance::CHANNEL.measures[0]; MEASURE_COUNT];
+    let mut place = 0;
+    let mut channel = 0;
+    while channel < CONFIRM_CHANNELS {
+        let measures = ConfirmChannel::ALL[channel].channel().measures;
+        let mut i = 0;
+        while i < measures.len() {
+            assert!(measures[i].id as usize == place, "a file's measures differ from its line");
+            all[place] = measures[i];
+            place += 1;
+            i += 1;
+        }
+        channel += 1;
+    }
+    assert!(place == MEASURE_COUNT, "a file lacks a measure of its line");
+    all
+};
+
+impl ConfirmChannel {
+    /// The name in findings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.channel().name
+    }
+
+    /// Whether what linked a group already says what this channel measures.
+    #[must_use]
+    pub fn is_spent_by(self, link: LinkChannel) -> bool {
+        self.channel().spent_by.contains(&link)
+    }
+}
+
+// ---- wordings for statements -----------------------------------------------------
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", (share * 100.0).clamp(-100.0, 100.0))
+}
+
+fn percent_more(ratio: f64) -> String {
+    format!("{:.0} %", (ratio * 100.0).max(0.0))
+}
+
+fn points(likeness: f64) -> String {
+    format!("{:.1}", likeness * 100.0)
+}
+
+fn times(log: f64) -> String {
+    format!("{:.1}", log.exp())
+}
 
 /// What was measured, and the standard error that so many members leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -232,14 +316,8 @@ pub fn measure(view: &View<'_>) -> Measured {
     if view.members.len() < ACTIVE_MIN {
         return measured;
     }
-    balance::measure(view, &mut measured);
-    rhythm::measure(view, &mut measured);
-    timing::measure(view, &mut measured);
-    sharding::measure(view, &mut measured);
-    independence::measure(view, &mut measured);
-    coverage::measure(view, &mut measured);
-    pivot::measure(view, &mut measured);
-    demand::measure(view, &mut measured);
-    succession::measure(view, &mut measured);
+    for channel in ConfirmChannel::ALL {
+        (channel.channel().measure)(view, &mut measured);
+    }
     measured
 }

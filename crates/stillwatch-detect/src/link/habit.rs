@@ -1,23 +1,47 @@
-//! Habit: accounts with one rare combination of habits where no single one is rare:
-//! the client, how much is asked, in what shape of conversation, at which hours, from
-//! how many networks, and the week of birth.
+//! Habit: accounts with one rare combination of habits where no single one is rare.
 //!
-//! Innocent sharers: segments of the market. Evaded by habits as varied as a crowd's,
-//! at the price of capacity left unused.
+//! # What it sees
+//!
+//! The client, how much is asked, in what shape of conversation, at which hours, from how
+//! many networks, and the week of birth, three combinations of these; for accounts with
+//! at least twenty exchanges.
+//!
+//! # Why it matters
+//!
+//! Accounts that share no thing are still driven by one program, which gives all of them
+//! the same habits.
+//!
+//! # Innocent explanations
+//!
+//! Segments of the market: office hours, hobbyists, nightly jobs.
+//!
+//! # How it is evaded, and at what cost
+//!
+//! By habits as varied as a crowd's, at the price of capacity left unused.
+//!
+//! # References
+//!
+//! * Viswanath et al. (2014), «Towards detecting anomalous user behavior in online social
+//!   networks», USENIX Security
+//! * Xiao, Freeman, Hwa (2015), «Detecting clusters of fake accounts in online social
+//!   networks», AISec
 
 use stillwatch_exchange::time::DAY_US;
 
-use super::joint;
+use super::{Gather, Link, joint};
 use crate::calendar::Calendar;
 use crate::population::Member;
 use crate::profile::Kind;
 
-pub(super) fn values(
-    member: &Member,
-    calendar: &Calendar,
-    freeze: usize,
-    emit: &mut dyn FnMut(u64),
-) {
+pub(super) const CHANNEL: Link = Link {
+    name: "habit",
+    shared_thing: "rare combination of habits",
+    gather: Gather::Values(values),
+    grows: false,
+    joins: false,
+};
+
+fn values(member: &Member, calendar: &Calendar, freeze: usize, emit: &mut dyn FnMut(u64)) {
     let profile = &member.profile;
     let exchanges = profile.exchanges(0..freeze);
     // Habits need something to be seen in.

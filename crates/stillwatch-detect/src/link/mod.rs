@@ -1,7 +1,7 @@
 //! Link: accounts that share rare things, as buckets.
 //!
-//! One file a channel; each names the values that an account could share with others,
-//! from its traffic before the freezing only. A value that enough accounts share, but
+//! One file a channel and one line in the registry; each names the values that an account
+//! could share with others, from its traffic before the freezing only. A value that enough accounts share, but
 //! not too many, makes a bucket. What many unrelated customers share says little, so a
 //! bucket may hold at most [`SHARE_MAX`] of the accounts, and what it says is weighed
 //! by its surprise, minus the log of the probability that an account has the value.
@@ -18,8 +18,10 @@ mod script;
 use hashbrown::{HashMap, HashSet};
 use rayon::prelude::*;
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, EPOCHS};
+use crate::observe::BANDS;
 use crate::population::{Member, Population};
+use crate::profile::{Kind, SAMPLE};
 
 pub use pool::mostly_shared;
 
@@ -29,65 +31,87 @@ pub const GROUP_MIN: usize = 8;
 pub const SHARE_MAX: f64 = 0.25;
 /// Exchanges that an account must have before a freezing to be linked there.
 pub const EXCHANGES_MIN: u64 = 3;
+/// Values and pools that one account can be in: an instrument, three of birth, three
+/// habits, a pool, what its profile's sets keep, and wordings that came twice in its sample.
+pub const VALUES_MAX: usize = {
+    let sets = Kind::Address.bound()
+        + Kind::Network.bound()
+        + Kind::Client.bound()
+        + Kind::System.bound()
+        + Kind::Conversation.bound();
+    let wordings = SAMPLE * (2 + BANDS) / 2;
+    1 + 3 + 3 + 1 + EPOCHS * (sets + wordings)
+};
 
-/// What linked accounts share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum LinkChannel {
-    Payment = 0,
-    Birth = 1,
-    Network = 2,
-    Client = 3,
-    Script = 4,
-    Pool = 5,
-    Conversation = 6,
-    Habit = 7,
+/// What a channel's file says of it.
+pub(crate) struct Link {
+    /// The name in findings.
+    name: &'static str,
+    /// What is shared, for a sentence: «… accounts share one ….»
+    shared_thing: &'static str,
+    gather: Gather,
+    /// Whether who takes up a frozen value later belongs to its group too, such as the
+    /// successors of closed accounts; else a group stays with the accounts it was frozen
+    /// with.
+    pub(crate) grows: bool,
+    /// Whether its buckets may be put together with others that they overlap; not where
+    /// they are made of what others share already.
+    pub(crate) joins: bool,
 }
 
-/// How many link channels there are.
-pub const LINK_CHANNELS: usize = 8;
+/// How a channel finds its buckets.
+enum Gather {
+    /// Names the values that an account may share, from its epochs before a freezing.
+    Values(fn(&Member, &Calendar, usize, &mut dyn FnMut(u64))),
+    /// What is shared is no value: the buckets of the active accounts at a freezing, each
+    /// of at most so many.
+    Groups(fn(&Population, &[u32], usize, usize) -> Vec<Bucket>),
+}
+
+macro_rules! registry {
+    ($($channel:ident: $file:ident,)*) => {
+        /// What linked accounts share.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum LinkChannel { $($channel),* }
+
+        /// How many link channels there are.
+        pub const LINK_CHANNELS: usize = LinkChannel::ALL.len();
+
+        impl LinkChannel {
+            /// In the order in which a person would look.
+            pub const ALL: [LinkChannel; [$(stringify!($channel)),*].len()] =
+                [$(LinkChannel::$channel),*];
+
+            pub(crate) fn link(self) -> &'static Link {
+                match self { $(LinkChannel::$channel => &$file::CHANNEL),* }
+            }
+        }
+    };
+}
+
+registry! {
+    Payment: payment,
+    Birth: birth,
+    Network: network,
+    Client: client,
+    Script: script,
+    Pool: pool,
+    Conversation: conversation,
+    Habit: habit,
+}
 
 impl LinkChannel {
-    /// In the order in which a person would look.
-    pub const ALL: [LinkChannel; LINK_CHANNELS] = [
-        LinkChannel::Payment,
-        LinkChannel::Birth,
-        LinkChannel::Network,
-        LinkChannel::Client,
-        LinkChannel::Script,
-        LinkChannel::Pool,
-        LinkChannel::Conversation,
-        LinkChannel::Habit,
-    ];
-
     /// The name in findings.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            LinkChannel::Payment => "payment",
-            LinkChannel::Birth => "birth",
-            LinkChannel::Network => "network",
-            LinkChannel::Client => "client",
-            LinkChannel::Script => "script",
-            LinkChannel::Pool => "pool",
-            LinkChannel::Conversation => "conversation",
-            LinkChannel::Habit => "habit",
-        }
+        self.link().name
     }
 
     /// What is shared, for a sentence: «… accounts share one ….»
     #[must_use]
     pub fn shared_thing(self) -> &'static str {
-        match self {
-            LinkChannel::Payment => "payment instrument",
-            LinkChannel::Birth => "day of signing up with one e-mail domain",
-            LinkChannel::Network => "network address or address block",
-            LinkChannel::Client => "client build with the same parameters",
-            LinkChannel::Script => "wording or system prompt",
-            LinkChannel::Pool => "pool of questions",
-            LinkChannel::Conversation => "conversation carried on across accounts",
-            LinkChannel::Habit => "rare combination of habits",
-        }
+        self.link().shared_thing
     }
 
     /// Names the values that an account may share, from its epochs before `freeze`.
@@ -98,16 +122,8 @@ impl LinkChannel {
         freeze: usize,
         emit: &mut dyn FnMut(u64),
     ) {
-        match self {
-            LinkChannel::Payment => payment::values(member, emit),
-            LinkChannel::Birth => birth::values(member, calendar, freeze, emit),
-            LinkChannel::Network => network::values(member, freeze, emit),
-            LinkChannel::Client => client::values(member, freeze, emit),
-            LinkChannel::Script => script::values(member, freeze, emit),
-            // Pools are not shared values but chains of them; see `pool`.
-            LinkChannel::Pool => {}
-            LinkChannel::Conversation => conversation::values(member, freeze, emit),
-            LinkChannel::Habit => habit::values(member, calendar, freeze, emit),
+        if let Gather::Values(values) = self.link().gather {
+            values(member, calendar, freeze, emit);
         }
     }
 }
@@ -193,7 +209,7 @@ pub fn holders(
 
 /// Buckets the accounts by what they share in the epochs before `freeze`.
 ///
-/// Bound: an account names at most about forty values, so the work is linear in the
+/// Bound: an account is in at most [`VALUES_MAX`] buckets, so the work is linear in the
 /// accounts; one channel is held in memory at a time, 16 bytes a value.
 #[must_use]
 pub fn link(population: &Population, freeze: usize) -> Links {
@@ -212,6 +228,10 @@ pub fn link(population: &Population, freeze: usize) -> Links {
             }
         }
     }
-    buckets.extend(pool::buckets(population, &active, freeze, most));
+    for channel in LinkChannel::ALL {
+        if let Gather::Groups(groups) = channel.link().gather {
+            buckets.extend(groups(population, &active, freeze, most));
+        }
+    }
     Links { buckets, active: active.len() }
 }

@@ -1,15 +1,44 @@
 //! Pool: accounts most of whose questions were asked by others as well.
 //!
+//! # What it sees
+//!
+//! Chains of accounts of which each asked more than half of its kept questions together
+//! with a few others (at most 32 askers of a question, at least four questions).
+//!
+//! # Why it matters
+//!
 //! People repeat each other in 5 to 19 % of their opening questions; accounts that ask
 //! each question of a pool a set number of times repeat each other nearly always.
-//! Innocent sharers: benchmarks, assignments, tenants of one app. Evaded by asking
-//! each question once, at the price of one answer to each.
+//!
+//! # Innocent explanations
+//!
+//! Benchmarks, assignments, tenants of one app.
+//!
+//! # How it is evaded, and at what cost
+//!
+//! By asking each question once, at the price of one answer to each.
+//!
+//! # References
+//!
+//! * Zhang, Chen, Wagner (2021), «SEAT: similarity encoder by adversarial training for
+//!   detecting model extraction attack queries», AISec: accounts are tied by the likeness
+//!   of their queries
+//! * Beyer et al. (2007), «On synopses for distinct-value estimation under multiset
+//!   operations», SIGMOD: why the smallest hashes of two accounts can be compared
 
 use petgraph::unionfind::UnionFind;
 
-use super::{Bucket, GROUP_MIN, LinkChannel, joint};
+use super::{Bucket, GROUP_MIN, Gather, Link, LinkChannel, joint};
 use crate::population::{Member, Population};
 use crate::profile::Kind;
+
+pub(super) const CHANNEL: Link = Link {
+    name: "pool",
+    shared_thing: "pool of questions",
+    gather: Gather::Groups(buckets),
+    grows: false,
+    joins: true,
+};
 
 /// A question asked by more accounts than this is common.
 const ASKERS_MAX: usize = 32;
@@ -59,12 +88,7 @@ pub fn mostly_shared(population: &Population, active: &[u32], freeze: usize) -> 
     shared.into_iter().filter(|(_, i)| mostly.contains(i)).collect()
 }
 
-pub(super) fn buckets(
-    population: &Population,
-    active: &[u32],
-    freeze: usize,
-    most: usize,
-) -> Vec<Bucket> {
+fn buckets(population: &Population, active: &[u32], freeze: usize, most: usize) -> Vec<Bucket> {
     let shared = mostly_shared(population, active, freeze);
     let mut accounts: Vec<u32> = shared.iter().map(|p| p.1).collect();
     accounts.sort_unstable();
