@@ -121,14 +121,30 @@ impl Course {
         (self.freeze, self.candidate.stratum())
     }
 
-    /// Whose courses its sharers are shown with: their own, but on null days.
-    fn shown(&self, shown: &Shown) -> Cow<'_, [u32]> {
+    /// Whose courses accounts are shown with: their own, but on null days.
+    fn shown<'a>(&self, accounts: &'a [u32], shown: &Shown) -> Cow<'a, [u32]> {
         match shown.get(&self.place()) {
-            Some(shown) => {
-                self.sharers.iter().map(|m| shown.get(m).copied().unwrap_or(*m)).collect()
-            }
-            None => Cow::Borrowed(&self.sharers),
+            Some(shown) => accounts.iter().map(|m| shown.get(m).copied().unwrap_or(*m)).collect(),
+            None => Cow::Borrowed(accounts),
         }
+    }
+
+    /// Whether a part of it is suspicious by itself at the last look.
+    fn holds_for(&self, part: &[u32], population: &Population, shown: &Shown) -> bool {
+        let Some(Looked { look, subject, scales, .. }) = self.looks.last() else { return false };
+        let window = Window { freeze: self.freeze, look: *look };
+        let all = self.shown(part, shown);
+        let mut features = vec![Features::default(); population.members().len()];
+        for &m in all.iter() {
+            features[m as usize] = Features::of(&population.members()[m as usize], window);
+        }
+        let active = active_members(population, &features, &all);
+        let crowd = Crowd::of(population, window);
+        let view =
+            View { population, crowd: &crowd, features: &features, all: &all, members: &active };
+        let part =
+            Subject { active: active.len(), measured: confirm::measure(&view), ..subject.clone() };
+        judge::is_suspicious(&judge::score(&part, scales))
     }
 }
 
@@ -232,7 +248,7 @@ pub fn find(
                 .zip(masses)
                 .map(|(&i, mass)| {
                     let course = &courses[i];
-                    let all = course.shown(&shown);
+                    let all = course.shown(&course.sharers, &shown);
                     let active = active_members(population, &features, &all);
                     let view = View {
                         population,
@@ -697,14 +713,18 @@ fn report(
                     continue;
                 }
                 _ => {
-                    // Those that are left over are campaigns of their own.
+                    // Those that are left over are campaigns of their own, if each does by
+                    // itself what the whole did.
                     for part in parts {
                         let unclaimed: Vec<Membership> = part
                             .iter()
                             .filter(|m| drafts.iter().all(|d| !d.accounts.contains(&m.account)))
                             .copied()
                             .collect();
-                        if is_another(unclaimed.len(), part.len()) {
+                        let accounts: Vec<u32> = unclaimed.iter().map(|m| m.account).collect();
+                        if is_another(unclaimed.len(), part.len())
+                            && course.holds_for(&accounts, population, shown)
+                        {
                             drafts.push(Draft {
                                 groups: vec![i],
                                 accounts: unclaimed.iter().map(|m| m.account).collect(),

@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use petgraph::unionfind::UnionFind;
 
 use crate::calendar::EPOCHS;
+use crate::judge::SCORE_MIN;
 use crate::link::LinkChannel;
 use crate::observe::{Flags, Traits};
 use crate::population::{Member, Population};
@@ -259,7 +260,7 @@ impl Signature {
     }
 
     /// Everybody who has it. An account that was not in the group needs two channels
-    /// that speak for it. Linear in the accounts that share anything rare with the group.
+    /// that speak for it, and to belong at ten to one. Linear in the accounts that share anything rare with the group.
     #[must_use]
     pub fn members(&self, values: &Values, frozen: &HashSet<u32>) -> Vec<Membership> {
         let speaking = self.present.iter().filter(|v| f64::from(self.says[**v as usize]) >= SPEAKS);
@@ -271,7 +272,8 @@ impl Signature {
         for account in sharing {
             let (odds, speaking) = self.odds(values, account);
             let known = frozen.contains(&account);
-            if odds > 0.0 && (speaking >= 2 || (known && speaking >= 1)) {
+            let enough = if known { 0.0 } else { SCORE_MIN };
+            if odds > enough && (speaking >= 2 || (known && speaking >= 1)) {
                 members.push(Membership { account, membership: 1.0 / (1.0 + (-odds).exp()) });
             }
         }
