@@ -13,11 +13,12 @@ use crate::confirm::{
     self, ACTIVE_MIN, Crowd, Features, M, MEASURE_COUNT, View, Window, active_members,
 };
 use crate::gather::{Candidate, gather};
+use crate::harvest::HarvestSignature;
 use crate::judge::{self, ACCUSED_MIN, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
 use crate::references::{Known, KnownCourse, References};
-use crate::signature::{HarvestSignature, Membership, Values, extend};
+use crate::signature::{Membership, Values, extend};
 
 /// What the caller decides.
 #[derive(Clone, Copy, Debug)]

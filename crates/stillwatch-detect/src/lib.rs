@@ -8,6 +8,7 @@ pub mod confirm;
 pub mod explain;
 pub mod find;
 pub mod gather;
+pub mod harvest;
 pub mod judge;
 pub mod link;
 pub mod observe;

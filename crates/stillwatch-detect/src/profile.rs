@@ -157,6 +157,13 @@ fn packed(kind: usize, hash: u64) -> u64 {
     (kind as u64) << (HASH_BITS + COUNT_BITS) | set_hash(hash) << COUNT_BITS
 }
 
+/// The bits of a keyed hash that a sampled exchange keeps of what it came with; see
+/// [`Sampled::client`].
+#[must_use]
+pub fn tag(hash: u64) -> u16 {
+    (hash >> 48) as u16
+}
+
 /// One exchange of the sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sampled {
@@ -171,6 +178,11 @@ pub struct Sampled {
     pub topic: [u8; TOPIC_BUCKETS],
     pub words: u16,
     pub flags: u16,
+    /// The first sixteen bits of keyed hashes: enough to tell apart the few values that
+    /// an account or a group has; 0 = absent.
+    pub client: u16,
+    pub system: u16,
+    pub model: u16,
     pub capability: u8,
 }
 
@@ -420,6 +432,9 @@ impl Profile {
             topic: seen.topic,
             words: seen.words,
             flags: flags.0,
+            client: tag(seen.client),
+            system: tag(seen.system),
+            model: tag(seen.model),
             capability: seen.capability as u8,
         });
     }
@@ -621,7 +636,7 @@ impl Profile {
                     out.extend_from_slice(&band.to_le_bytes());
                 }
                 out.extend_from_slice(&s.topic);
-                put_u16s(out, &[s.words, s.flags]);
+                put_u16s(out, &[s.words, s.flags, s.client, s.system, s.model]);
                 out.push(s.capability);
             }
         }
@@ -700,6 +715,9 @@ impl Profile {
                     topic: b.take()?,
                     words: b.u16()?,
                     flags: b.u16()?,
+                    client: b.u16()?,
+                    system: b.u16()?,
+                    model: b.u16()?,
                     capability: b.u8()?,
                 });
             }

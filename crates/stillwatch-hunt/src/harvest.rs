@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::settings::{HuntError, Stage};
 use crate::write::{HarvestFile, HarvestWriter};
 
-/// An exchange from this score on is harvest.
+/// The score is a probability: an exchange that is rather harvest than not is harvest.
 const HARVEST: f64 = 0.5;
 /// Bins of a campaign's timeline.
 pub(crate) const TIMELINE_BINS: usize = 120;
@@ -279,7 +279,7 @@ impl<'a> Reaper<'a> {
             let Ok(observed) = Traits::from_bytes(traits.value(row)) else { continue };
             let finding = &self.findings[place];
             let taken = &mut self.taken[place];
-            let score = finding.harvest.score(&observed);
+            let score = finding.harvest.score(account, &observed);
             let is_harvest = score >= HARVEST;
             let time = observed.time;
 
