@@ -338,7 +338,7 @@ pub fn find(
     if !progress(Step::Confirm, windows, windows) {
         return None;
     }
-    report(population, settings, courses, &behaviours, &shown, progress)
+    report(population, settings, &owners, courses, &behaviours, &shown, progress)
 }
 
 /// Groups of a stratum, too small to be accused, that are kept at a freezing to compare
@@ -593,6 +593,7 @@ const HELD: f64 = 0.8;
 fn report(
     population: &Population,
     settings: &Settings,
+    owners: &[Owner],
     courses: Vec<Course>,
     behaviours: &BTreeMap<usize, Vec<f32>>,
     shown: &Shown,
@@ -631,6 +632,7 @@ fn report(
 
     let reported: Vec<usize> = order.iter().copied().filter(|&i| verdicts[i].is_reported).collect();
     let values = Values::of(population);
+    let mut customers = Customers { population, owners, shown, crowds: BTreeMap::new() };
     struct Draft {
         groups: Vec<usize>,
         members: Vec<Membership>,
@@ -696,7 +698,12 @@ fn report(
                 .map(|&account| Membership { account, membership: 1.0 })
                 .collect()
         } else {
-            let (members, signature) = extend(&values, &course.sharers);
+            let (mut members, signature) = extend(&values, &course.sharers);
+            let spared = customers.ordinary(course, &members);
+            members.retain(|m| !spared.contains(&m.account));
+            if members.len() < ACCUSED_MIN {
+                continue;
+            }
             let mut parts = signature.parts(&values, members);
             // What the frozen group grew into may hold others that share something with
             // it; it is the part that is mostly itself.
@@ -899,6 +906,58 @@ fn report(
         groups,
         customers,
     })
+}
+
+/// Customers among the accounts of reported groups.
+struct Customers<'a> {
+    population: &'a Population,
+    owners: &'a [Owner],
+    shown: &'a Shown,
+    /// What everybody did.
+    crowds: BTreeMap<Window, Crowd>,
+}
+
+impl Customers<'_> {
+    /// Members of a reported group that belong to customers whose own accounts, measured
+    /// by themselves on the group's scales, do nothing suspicious. Whoever copies a
+    /// customer's program and template comes into one group with it, and must not have it
+    /// accused. A customer with too few active accounts to measure is left where it is.
+    fn ordinary(&mut self, course: &Course, members: &[Membership]) -> HashSet<u32> {
+        let mut of: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for account in members.iter().map(|m| m.account) {
+            let owner = &self.owners[account as usize];
+            for customer in [owner.organization, owner.payer].into_iter().flatten() {
+                of.entry(customer).or_default().push(account);
+            }
+        }
+        of.retain(|_, accounts| accounts.len() >= ACTIVE_MIN && accounts.len() < members.len());
+        let mut ordinary = HashSet::new();
+        let Some(last) = course.looks.last().filter(|_| !of.is_empty()) else { return ordinary };
+        let population = self.population;
+        let window = Window { freeze: course.freeze, look: last.look };
+        let crowd = self.crowds.entry(window).or_insert_with(|| Crowd::of(population, window));
+        let mut features = vec![Features::default(); population.members().len()];
+        let shown = self.shown.get(&course.place());
+        let shown = |m: &u32| shown.and_then(|shown| shown.get(m)).copied().unwrap_or(*m);
+        for accounts in of.values() {
+            let all: Vec<u32> = accounts.iter().map(shown).collect();
+            for &m in &all {
+                features[m as usize] = Features::of(&population.members()[m as usize], window);
+            }
+            let active = active_members(population, &features, &all);
+            let view = View { population, crowd, features: &features, all: &all, members: &active };
+            let subject = Subject {
+                mass: 0.0,
+                active: active.len(),
+                measured: confirm::measure(&view),
+                ..last.subject.clone()
+            };
+            if active.len() >= ACTIVE_MIN && !judge::is_odd(&judge::score(&subject, &last.scales)) {
+                ordinary.extend(accounts);
+            }
+        }
+        ordinary
+    }
 }
 
 fn known_course(population: &Population, course: &Course) -> KnownCourse {

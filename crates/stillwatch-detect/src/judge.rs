@@ -306,10 +306,13 @@ const INDEPENDENT: f64 = 1.5;
 /// it.
 #[must_use]
 pub fn is_suspicious(scored: &Scored) -> bool {
-    scored.score >= SCORE_MIN
-        && scored.active >= ACCUSED_MIN
-        && is_independent(scored)
-        && !scored.is_explained
+    scored.active >= ACCUSED_MIN && is_odd(scored)
+}
+
+/// The same, however few the members are.
+#[must_use]
+pub fn is_odd(scored: &Scored) -> bool {
+    scored.score >= SCORE_MIN && is_independent(scored) && !scored.is_explained
 }
 
 /// Whoever goes on from answers is talking to the model, whatever else is odd: agents
