@@ -5,6 +5,7 @@
 //! that everything which speaks these words can be replayed.
 
 pub mod columns;
+pub mod duel;
 pub mod findings;
 pub mod picture;
 pub mod records;

@@ -10,11 +10,13 @@
 //! only: through askama's HTML escaping, through `embed`'s JSON escaping, and into a
 //! chart's labels through `figures`' own escaping on top of that.
 
+mod duel;
 mod embed;
 mod figures;
 mod page;
 mod wording;
 
+use stillwatch_exchange::duel::DuelRecord;
 use stillwatch_exchange::picture::Picture;
 
 /// Why no page could be made.
@@ -49,4 +51,13 @@ pub enum ReportError {
 /// neither depends on what was found.
 pub fn render(picture: &Picture) -> Result<String, ReportError> {
     page::render(picture)
+}
+
+/// Writes `duel.html`: what came of duels, on one page that needs nothing beside itself.
+/// Made as [`render`] makes its page; 25 plans are listed.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_duels(record: &DuelRecord) -> Result<String, ReportError> {
+    duel::render(record)
 }

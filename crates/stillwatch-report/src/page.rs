@@ -8,7 +8,7 @@ use stillwatch_exchange::picture::{CampaignPicture, EvidencePicture, Picture};
 use stillwatch_exchange::time::Time;
 
 use crate::ReportError;
-use crate::embed;
+use crate::embed::{self, Script};
 use crate::figures::campaign::{self as campaign_figures, Mark};
 use crate::figures::{self, Figure};
 use crate::wording::{self, ChannelRole};
@@ -24,11 +24,7 @@ pub(crate) fn render(picture: &Picture) -> Result<String, ReportError> {
     let library = embed::chart_library()?;
     let script = embed::page_script();
     let page = Page {
-        policy: format!(
-            "default-src 'none'; script-src {} {}; style-src 'unsafe-inline'; \
-             img-src data: blob:; base-uri 'none'; form-action 'none'",
-            library.hash, script.hash
-        ),
+        policy: policy(library, script),
         style: include_str!("../templates/report.css"),
         library: &library.text,
         script: &script.text,
@@ -45,6 +41,15 @@ pub(crate) fn render(picture: &Picture) -> Result<String, ReportError> {
     Ok(page.render()?)
 }
 
+/// What the page may do: run these two scripts, and fetch nothing.
+pub(crate) fn policy(library: &Script, script: &Script) -> String {
+    format!(
+        "default-src 'none'; script-src {} {}; style-src 'unsafe-inline'; \
+         img-src data: blob:; base-uri 'none'; form-action 'none'",
+        library.hash, script.hash
+    )
+}
+
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
@@ -59,17 +64,21 @@ struct Page<'a> {
 }
 
 /// A chart with the sentence that stands for it where it can't be seen.
-struct Chart {
-    id: String,
+pub(crate) struct Chart {
+    pub(crate) id: String,
     /// Safe inside a `<script>`.
-    json: String,
-    height_px: usize,
+    pub(crate) json: String,
+    pub(crate) height_px: usize,
     /// What the chart shows, in a sentence.
-    alternative: String,
+    pub(crate) alternative: String,
 }
 
 impl Chart {
-    fn of(id: String, figure: &Figure, alternative: String) -> Result<Self, ReportError> {
+    pub(crate) fn of(
+        id: String,
+        figure: &Figure,
+        alternative: String,
+    ) -> Result<Self, ReportError> {
         match embed::json(figure) {
             Ok(json) => Ok(Chart { id, json, height_px: figure.height_px, alternative }),
             Err(source) => Err(ReportError::Chart { chart: id, source }),
@@ -78,14 +87,14 @@ impl Chart {
 }
 
 /// A name beside its value.
-struct Fact {
-    name: &'static str,
-    value: String,
+pub(crate) struct Fact {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
     /// What qualifies the value, empty where nothing does.
-    note: String,
+    pub(crate) note: String,
 }
 
-fn fact(name: &'static str, value: impl Into<String>, note: impl Into<String>) -> Fact {
+pub(crate) fn fact(name: &'static str, value: impl Into<String>, note: impl Into<String>) -> Fact {
     Fact { name, value: value.into(), note: note.into() }
 }
 

@@ -68,6 +68,36 @@ impl World {
         Ok(world)
     }
 
+    /// The campaigns of the settings alone, for a world that is already there: the one of
+    /// these settings without campaigns. They meet its networks, programs, models and
+    /// releases; `visit` names everything else that is left to chance, so that a crowd can
+    /// be played through once and then be visited by many. `accounts` and `exchanges` are
+    /// those of the crowd, and bound nothing here.
+    ///
+    /// # Errors
+    /// The settings contradict each other.
+    pub fn visiting(
+        settings: WorldSettings,
+        visit: u64,
+        prompts: Arc<Prompts>,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let mut population = Population::empty(&settings);
+        let settings = WorldSettings { seed: mix(settings.seed, 0x7151, visit), ..settings };
+        population.seed = settings.seed;
+        population.scale = vec![1.0; CROWDS.len() + 1];
+        for plan in campaigns::plan(&settings)? {
+            campaigns::build(&mut population, &prompts, plan);
+        }
+        for (index, account) in population.accounts.iter_mut().enumerate() {
+            account.bits = mix(settings.seed, 0xacc0, index as u64);
+        }
+        let mates = (0..population.campaigns.len())
+            .map(|c| campaigns::mates(&population.accounts, c as u8))
+            .collect();
+        Ok(World { settings, prompts, population, mates })
+    }
+
     /// Scales each crowd's rates until the crowd makes its share of the exchanges.
     fn settle(&mut self, knobs: &[CrowdKnobs]) {
         let campaign_kind = CROWDS.len();

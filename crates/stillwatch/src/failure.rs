@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use stillwatch_duel::DuelError;
 use stillwatch_hunt::HuntError;
 use stillwatch_ingest::IngestError;
 use stillwatch_report::ReportError;
@@ -94,6 +95,16 @@ impl From<SimulateError> for Failure {
         match error {
             SimulateError::Settings(_) | SimulateError::Prompts(_) => Failure::Usage(chain(&error)),
             _ => Failure::Other(chain(&error)),
+        }
+    }
+}
+
+impl From<DuelError> for Failure {
+    fn from(error: DuelError) -> Self {
+        match error {
+            DuelError::Settings(error) => error.into(),
+            DuelError::Simulate(error) => error.into(),
+            DuelError::Stopped => Failure::Stopped,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod campaign;
 pub(crate) mod crowd;
+pub(crate) mod duel;
 pub(crate) mod evidence;
 mod histogram;
 mod steps;

@@ -3,6 +3,7 @@
 mod bench;
 mod clear;
 mod demo;
+mod duel;
 mod guard;
 mod hunt;
 mod null;
@@ -27,6 +28,7 @@ pub enum Command {
     Sketch(sketch::Sketch),
     Guard(guard::Guard),
     Bench(bench::Bench),
+    Duel(duel::Duel),
 }
 
 /// Runs one of them.
@@ -41,5 +43,6 @@ pub fn run(command: &Command, session: &Session) -> Result<(), Failure> {
         Command::Sketch(args) => sketch::run(args, session),
         Command::Guard(args) => guard::run(args, session),
         Command::Bench(args) => bench::run(args, session),
+        Command::Duel(args) => duel::run(args, session),
     }
 }
