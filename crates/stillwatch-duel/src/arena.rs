@@ -206,7 +206,7 @@ impl Caught {
                     at.map_or(finding.first_detectable, |t| t.min(finding.first_detectable));
                 *at = Some(first);
             }
-            let channels = finding.spoken.iter().map(|s| MEASURES[s.measure].channel.name());
+            let channels = finding.spoken.iter().map(|s| MEASURES[s.measure].id.channel().name());
             caught.confirmed_by.extend(channels);
         }
         caught.count = caught.at.iter().flatten().count();
