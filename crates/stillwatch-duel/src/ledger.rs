@@ -5,7 +5,7 @@ use crate::prices::{ITEMS, Item, PRICES, Prices};
 /// How much of everything was used, and what was had for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
-    used: [f64; ITEMS],
+    pub(crate) used: [f64; ITEMS],
     /// Tasks that were answered: the first turn of each; further turns count as cover.
     pub usable: u64,
 }
