@@ -24,6 +24,7 @@ enum Knob {
     Real(f64),
     Flag(bool),
     Text(&'static str),
+    Null,
     /// A multiple of the naive number of accounts.
     Accounts(f64),
 }
@@ -39,7 +40,7 @@ pub struct Move {
     knobs: &'static [(&'static str, Knob)],
 }
 
-use Knob::{Accounts, Count, Flag, Real, Text};
+use Knob::{Accounts, Count, Flag, Null, Real, Text};
 
 /// The plan that every attacker begins with.
 const NAIVE: &[(&str, Knob)] = &[
@@ -68,6 +69,9 @@ const NAIVE: &[(&str, Knob)] = &[
     ("pool", Text("divided")),
     ("follow_up_share", Real(0.0)),
     ("conversation_ids", Flag(false)),
+    // Whatever the moves, an answer is as long as any other.
+    ("reasoning", Null),
+    ("max_tokens", Count(16_000)),
     ("pivot_share", Real(0.5)),
     ("pivot_hours", Real(12.0)),
     ("routes", Count(1)),
@@ -245,6 +249,7 @@ impl MoveSet {
                 Real(x) => json!(x),
                 Flag(yes) => json!(yes),
                 Text(text) => json!(text),
+                Null => Value::Null,
                 Accounts(times) => json!((ACCOUNTS as f64 * times) as u64),
             };
             knobs.insert((*name).to_owned(), value);

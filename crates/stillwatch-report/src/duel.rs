@@ -92,6 +92,9 @@ fn verdict(record: &DuelRecord) -> String {
     match &record.cheapest_evasion {
         None => "No plan got past the hunt".to_owned(),
         Some(plan) => match times(plan.defended_usd, before) {
+            Some(times) if times <= 1.0 => {
+                "The cheapest way past the hunt costs no more than the naive plan".to_owned()
+            }
             Some(times) => format!(
                 "The cheapest way past the hunt costs {} times the naive price",
                 wording::significant(times)
