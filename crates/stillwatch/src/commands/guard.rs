@@ -72,7 +72,7 @@ const WELL_KNOWN: &[&str] =
     &["changeme", "change-me", "password", "secret", "default", "example", "admin", "test"];
 
 /// Guards until it is told to end.
-pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
+pub fn run(args: &Guard, _: &Session) -> Result<(), Failure> {
     let upstream = args.upstream.parse().map_err(|error| {
         Failure::Usage(format!("--upstream {} is no URL: {error}", args.upstream))
     })?;
@@ -101,36 +101,63 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
     runtime.block_on(async {
+        let mut signals = Signals::listen()
+            .map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")))?;
         let running = stillwatch_guard::start(settings).await?;
         output::print(&format!("listening on {}\n", running.listen))?;
         output::note(&format!("administration on {}", running.admin));
-        until_told(&running, session).await?;
+        signals.until_stopped(&running).await;
         running.stop().await?;
         Ok(())
     })
 }
 
-/// Waits for the wish to stop, reloading whenever asked to.
+/// The wishes of whoever runs the guard. They are listened for before it says that it
+/// is ready: one that came between would be lost, or end the process.
 #[cfg(unix)]
-async fn until_told(running: &Running, _: &Session) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let cannot = |error| Failure::Other(format!("cannot listen for signals: {error}"));
-    let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => running.reload().await,
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the wish to stop, reloading whenever asked to.
+    async fn until_stopped(&mut self, running: &Running) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => running.reload().await,
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+            }
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn until_told(_: &Running, _: &Session) -> Result<(), Failure> {
-    let cannot = |error| Failure::Other(format!("cannot listen for signals: {error}"));
-    tokio::signal::ctrl_c().await.map_err(cannot)
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Signals)
+    }
+
+    async fn until_stopped(&mut self, _: &Running) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn source(path: &str) -> Result<Source, Failure> {
