@@ -144,12 +144,10 @@ pub struct HarvestSignature {
     /// a later turn.
     unworded: [f64; 2],
     traits: HashMap<(Trait, u32), f64>,
-    /// Log-odds of harvest among each member's openings, by account id.
-    members: HashMap<String, f64>,
+    /// Log-odds of harvest among each member's openings and later turns, by account id.
+    members: HashMap<String, [f64; 2]>,
     /// The same of a member without a sample.
-    prior: f64,
-    /// What a later turn changes of that.
-    later: f64,
+    prior: [f64; 2],
 }
 
 impl HarvestSignature {
@@ -181,13 +179,11 @@ impl HarvestSignature {
     #[must_use]
     pub fn score(&self, account_id: &str, traits: &Traits) -> f64 {
         let seen = Seen::from(traits);
-        let mut odds = self.members.get(account_id).copied().unwrap_or(self.prior);
-        if seen.is_later {
-            odds += self.later;
-        }
+        let turn = usize::from(seen.is_later);
+        let mut odds = self.members.get(account_id).unwrap_or(&self.prior)[turn];
         let worded = seen.wordings().filter_map(|w| self.wordings.get(w)).copied();
         let worded = worded.reduce(f64::max);
-        odds += worded.unwrap_or(self.unworded[usize::from(seen.is_later)]);
+        odds += worded.unwrap_or(self.unworded[turn]);
         let speaking = seen.traits.iter().filter(|t| worded.is_none() || !t.0.is_of_text());
         odds += speaking.filter_map(|t| self.traits.get(t)).sum::<f64>();
         probability(odds)
@@ -267,11 +263,12 @@ impl Others<'_> {
         (count(self.all) - count(self.own)) as f64
     }
 
-    /// Later turns for each opening, where people converse.
-    fn later_turns(&self) -> f64 {
+    /// Later turns for each opening, where people converse, with one imaginary opening
+    /// that is as the members' are.
+    fn later_turns(&self, of_members: f64) -> f64 {
         let [openings, later] =
             [0, 1].map(|t| (self.all.conversations[t] - self.own.conversations[t]) as f64);
-        (later + 1.0) / (openings + 1.0)
+        (later + of_members) / (openings + 1.0)
     }
 }
 
@@ -355,11 +352,11 @@ impl Mixture {
     ) -> HarvestSignature {
         let sampled = self.rows.len() as f64;
         let mut turns = [0f64; 2];
-        let mut openings_of = vec![0f64; members.len()];
+        let mut turns_of = vec![[0f64; 2]; members.len()];
         let mut having = vec![0f64; self.traits.len()];
         for row in &self.rows {
             turns[usize::from(row.is_later)] += 1.0;
-            openings_of[row.member as usize] += f64::from(u8::from(!row.is_later));
+            turns_of[row.member as usize][usize::from(row.is_later)] += 1.0;
             row.traits.iter().for_each(|&t| having[t as usize] += 1.0);
         }
         // How common a value is among the members, and among everybody else, with one
@@ -384,7 +381,7 @@ impl Mixture {
             .iter()
             .map(|wording| (others.worded(wording) + 0.5) / (others.sampled() + 1.0))
             .collect();
-        let later_elsewhere = others.later_turns();
+        let later_elsewhere = others.later_turns((turns[1] + 0.5) / (turns[0] + 1.0));
 
         // All that have a wording of the campaign's are harvest to start with, and of the
         // rest nothing is known.
@@ -402,7 +399,7 @@ impl Mixture {
         let mut says = Says::default();
         for _ in 0..ROUNDS {
             says = self.learn(&scores, &among, &elsewhere, &worded_elsewhere);
-            says.weigh_members(self, &scores, &openings_of, later_elsewhere);
+            says.weigh_members(self, &scores, &turns_of, later_elsewhere);
             let mut changed = 0.0;
             for (row, score) in self.rows.iter().zip(&mut scores) {
                 let next = says.score(self, row);
@@ -422,7 +419,6 @@ impl Mixture {
             traits: self.traits.iter().copied().zip(says.traits).collect(),
             members: members.iter().map(account).zip(says.members).collect(),
             prior: says.prior,
-            later: says.later,
         }
     }
 
@@ -466,7 +462,8 @@ impl Mixture {
             .map(|t| {
                 let of = self.traits[t];
                 let mine = of_turn(of).map_or(harvest, |turn| unworded[turn]);
-                let mine = (with[t] + among[t]) / (mine + 1.0);
+                let like = if of.0.is_of_text() { elsewhere[t] } else { among[t] };
+                let mine = (with[t] + like) / (mine + 1.0);
                 // Strangers come by the same door, so that their clients and models are
                 // the members' own affair; what they ask is what others ask.
                 let theirs = match of.0 {
@@ -505,22 +502,23 @@ struct Says {
     /// `None` where a wording is not the campaign's.
     wordings: Vec<Option<f64>>,
     unworded: [f64; 2],
-    members: Vec<f64>,
-    prior: f64,
-    later: f64,
+    members: Vec<[f64; 2]>,
+    prior: [f64; 2],
 }
 
 impl Says {
-    /// How much of each member's traffic is harvest. Told by openings: later turns follow
-    /// from them.
+    /// How much of each member's traffic is harvest, as its openings are shared out. If
+    /// there are fewer later turns than these call for there is more harvest than that,
+    /// for strangers converse; if there are more, less. That is told of the group:
+    /// conversations differ too much to tell it of one member.
     fn weigh_members(
         &mut self,
         mixture: &Mixture,
         scores: &[f64],
-        openings_of: &[f64],
+        turns_of: &[[f64; 2]],
         later_elsewhere: f64,
     ) {
-        let mut harvest_of = vec![0f64; openings_of.len()];
+        let mut harvest_of = vec![0f64; turns_of.len()];
         let (mut harvest, mut later) = (0.0, 0.0);
         for (row, score) in mixture.rows.iter().zip(scores) {
             if row.is_later {
@@ -530,23 +528,30 @@ impl Says {
                 harvest_of[row.member as usize] += score;
             }
         }
-        let openings: f64 = openings_of.iter().sum();
+        let [openings, turns] = [0, 1].map(|t| turns_of.iter().map(|turns| turns[t]).sum::<f64>());
         let share = (harvest + 1.0) / (openings + 2.0);
-        let odds = |share: f64| (share / (1.0 - share)).ln();
-        self.prior = odds(share);
+        // Later turns for each opening of harvest, and how much rarer an opening that
+        // nothing follows is among the others', where lengths are geometric.
+        let later_harvest = (later + 0.5) / (harvest + 1.0);
+        let more_later = (later_harvest / later_elsewhere).ln();
+        let alone = ((1.0 + later_elsewhere) / (1.0 + later_harvest)).ln();
+        let called_for = later_harvest * harvest + later_elsewhere * (openings - harvest);
+        let lacking = 1.0 - turns / called_for.max(f64::MIN_POSITIVE);
+        let alone = alone * lacking.clamp(-1.0, 1.0);
+        let by_turn = |share: f64| {
+            let odds = (share / (1.0 - share)).ln();
+            [odds + alone, odds + more_later]
+        };
+        self.prior = by_turn(share);
         self.members = harvest_of
             .iter()
-            .zip(openings_of)
-            .map(|(mine, all)| odds((mine + SHARE_PRIOR * share) / (all + SHARE_PRIOR)))
+            .zip(turns_of)
+            .map(|(mine, [all, _])| by_turn((mine + SHARE_PRIOR * share) / (all + SHARE_PRIOR)))
             .collect();
-        self.later = ((later + 0.5) / (harvest + 1.0) / later_elsewhere).ln();
     }
 
     fn score(&self, mixture: &Mixture, row: &Row) -> f64 {
-        let mut odds = self.members[row.member as usize];
-        if row.is_later {
-            odds += self.later;
-        }
+        let mut odds = self.members[row.member as usize][usize::from(row.is_later)];
         let worded = row.shared().filter_map(|w| self.wordings[w]).reduce(f64::max);
         odds += worded.unwrap_or(self.unworded[usize::from(row.is_later)]);
         let speaking = row.traits.iter().map(|&t| t as usize);
