@@ -22,8 +22,8 @@ use stillwatch_detect::references::References;
 
 const SETTINGS: Settings = Settings { level: 0.05, shuffle: None };
 /// Links that gather groups but carry no finding by themselves. Habits spend independence,
-/// without which nothing is a harvest; and members are told by the values that they share,
-/// where a pool has none.
+/// without which nothing is a harvest; and a group that shares nothing but a pool has no
+/// values by which members are told.
 const NEVER_ALONE: [LinkChannel; 2] = [LinkChannel::Pool, LinkChannel::Habit];
 /// Largest profile, in bytes.
 const PROFILE_MAX: usize = 4096;
