@@ -14,6 +14,10 @@
 //! and only where none is known its capability, its length and what it asks for, told
 //! apart by whether it goes on from an answer. A later turn belongs to a conversation
 //! that somebody opened: there is as much of either kind as its openings account for.
+//!
+//! What it can't do: the rounds find the best account of the exchanges near where they
+//! start. Where strangers send well over half of all conversations, and these are long,
+//! they may take all of it for harvest.
 
 use hashbrown::{HashMap, HashSet};
 
