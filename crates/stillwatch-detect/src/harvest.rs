@@ -120,7 +120,7 @@ impl Seen {
 impl From<&Sampled> for Seen {
     fn from(s: &Sampled) -> Self {
         let tags = [s.system, s.client, s.model];
-        Seen::new(s.flags, s.capability, s.words, tags, [s.opening, s.closing], s.bands)
+        Seen::new(s.flags(), s.capability(), s.words, tags, [s.opening, s.closing], s.bands)
     }
 }
 

@@ -170,23 +170,37 @@ pub struct Sampled {
     session: u32,
     /// Seconds since 2000-01-01T00:00:00Z.
     pub time_s: u32,
-    row: u32,
+    row: u16,
+    /// The exchange's flags, and in the upper four bits its capability.
+    marks: u16,
     /// Low halves of the keyed hashes; 0 = absent.
     pub opening: u32,
     pub closing: u32,
     pub bands: [u32; BANDS],
     pub topic: [u8; TOPIC_BUCKETS],
     pub words: u16,
-    pub flags: u16,
     /// The first sixteen bits of keyed hashes: enough to tell apart the few values that
     /// an account or a group has; 0 = absent.
     pub client: u16,
     pub system: u16,
     pub model: u16,
-    pub capability: u8,
 }
 
+const FLAG_BITS: u32 = 12;
+
 impl Sampled {
+    /// Its [`Flags`].
+    #[must_use]
+    pub fn flags(&self) -> u16 {
+        self.marks & ((1 << FLAG_BITS) - 1)
+    }
+
+    /// The number of its [`Capability`](crate::observe::Capability).
+    #[must_use]
+    pub fn capability(&self) -> u8 {
+        (self.marks >> FLAG_BITS) as u8
+    }
+
     /// How the exchange is worded: its opening and closing words and its shingle bands,
     /// as far as it has them.
     pub fn wordings(&self) -> impl Iterator<Item = u64> + use<> {
@@ -248,6 +262,19 @@ pub struct Profile {
     pivots: [Pivot; RELEASES],
     epochs: [Option<Box<Epoch>>; EPOCHS],
 }
+
+/// Bytes of a profile, at most: every epoch with as many values of each kind as it keeps,
+/// and as many exchanges.
+pub const PROFILE_BYTES_MAX: usize = {
+    let (mut values, mut kind) = (0, 0);
+    while kind < KINDS {
+        values += Kind::ALL[kind].bound();
+        kind += 1;
+    }
+    size_of::<Profile>()
+        + EPOCHS * (size_of::<Epoch>() + values * size_of::<u64>() + SAMPLE * size_of::<Sampled>())
+};
+const _: () = assert!(PROFILE_BYTES_MAX < 4096);
 
 /// Bytes that are not a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -425,17 +452,16 @@ impl Profile {
         epoch.keep(Sampled {
             session,
             time_s: since_2000.clamp(0, i64::from(u32::MAX)) as u32,
-            row: seen.row as u32,
+            row: seen.row as u16,
+            marks: flags.0 | (seen.capability as u16) << FLAG_BITS,
             opening: seen.opening,
             closing: seen.closing,
             bands: seen.bands,
             topic: seen.topic,
             words: seen.words,
-            flags: flags.0,
             client: tag(seen.client),
             system: tag(seen.system),
             model: tag(seen.model),
-            capability: seen.capability as u8,
         });
     }
 
@@ -629,15 +655,14 @@ impl Profile {
             }
             out.push(epoch.sample.len() as u8);
             for s in &epoch.sample {
-                for word in [s.session, s.time_s, s.row, s.opening, s.closing] {
+                for word in [s.session, s.time_s, s.opening, s.closing] {
                     out.extend_from_slice(&word.to_le_bytes());
                 }
                 for band in s.bands {
                     out.extend_from_slice(&band.to_le_bytes());
                 }
                 out.extend_from_slice(&s.topic);
-                put_u16s(out, &[s.words, s.flags, s.client, s.system, s.model]);
-                out.push(s.capability);
+                put_u16s(out, &[s.row, s.marks, s.words, s.client, s.system, s.model]);
             }
         }
     }
@@ -699,26 +724,26 @@ impl Profile {
             }
             epoch.sample.reserve_exact(samples);
             for _ in 0..samples {
-                let (session, time_s, row, opening, closing) =
-                    (b.u32()?, b.u32()?, b.u32()?, b.u32()?, b.u32()?);
+                let (session, time_s, opening, closing) = (b.u32()?, b.u32()?, b.u32()?, b.u32()?);
                 let mut bands = [0; BANDS];
                 for band in &mut bands {
                     *band = b.u32()?;
                 }
+                let topic = b.take()?;
+                let [row, marks, words, client, system, model] = b.u16s()?;
                 epoch.sample.push(Sampled {
                     session,
                     time_s,
                     row,
+                    marks,
                     opening,
                     closing,
                     bands,
-                    topic: b.take()?,
-                    words: b.u16()?,
-                    flags: b.u16()?,
-                    client: b.u16()?,
-                    system: b.u16()?,
-                    model: b.u16()?,
-                    capability: b.u8()?,
+                    topic,
+                    words,
+                    client,
+                    system,
+                    model,
                 });
             }
             *slot = Some(Box::new(epoch));
@@ -827,7 +852,7 @@ mod tests {
                 };
                 profile.add(&traits, 1, &calendar());
             }
-            prop_assert!(profile.size_bytes() <= 4096, "{}", profile.size_bytes());
+            prop_assert!(profile.size_bytes() <= PROFILE_BYTES_MAX, "{}", profile.size_bytes());
         }
     }
 
