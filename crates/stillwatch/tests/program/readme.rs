@@ -38,7 +38,21 @@ fn every_file_that_is_linked_to_exists() {
         let text = fs::read_to_string(root().join(page)).unwrap();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
-            assert!(root().join(link).exists(), "{page} links to {link}");
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let linked = root().join(file);
+            assert!(linked.exists(), "{page} links to {link}");
+            assert!(
+                heading.is_empty()
+                    || headings(&fs::read_to_string(linked).unwrap()).any(|one| one == heading),
+                "{page} links to {link}, and there is no such heading"
+            );
         }
     }
+}
+
+/// The anchors of a page's headings, as they are made of them where Markdown is shown.
+fn headings(page: &str) -> impl Iterator<Item = String> + '_ {
+    page.lines().filter(|line| line.starts_with('#')).map(|line| {
+        line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-").replace('`', "")
+    })
 }
