@@ -262,6 +262,7 @@ pub fn find(
                         stratum: course.candidate.stratum(),
                         mass,
                         active: active.len(),
+                        is_known_customers: course.is_known_customers,
                         links: course.candidate.channels.clone(),
                         measured: confirm::measure(&view),
                     }
@@ -297,6 +298,7 @@ pub fn find(
                     stratum: course.stratum,
                     mass: 0.0,
                     active: *active,
+                    is_known_customers: false,
                     links: course.links.clone(),
                     measured: *measured,
                 };
@@ -413,6 +415,7 @@ fn budgets(
                 stratum: candidate.stratum(),
                 mass,
                 active: candidate.members.len(),
+                is_known_customers: false,
                 links: candidate.channels.clone(),
                 measured: confirm::measure_before(population, freeze, &candidate.members),
             })

@@ -32,6 +32,8 @@ pub struct Subject {
     pub mass: f64,
     /// Members that were measured.
     pub active: usize,
+    /// Whether one customer or verified organisations stand behind it.
+    pub is_known_customers: bool,
     pub links: Vec<LinkChannel>,
     pub measured: Measured,
 }
@@ -44,7 +46,7 @@ pub struct Scored {
     pub deviations: [Option<f64>; MEASURE_COUNT],
     /// By confirm channel, the mean of its measures' deviations.
     pub channels: [Option<f64>; CONFIRM_CHANNELS],
-    /// The confirmation score S: the channels' [`evidence`], added up, in nats.
+    /// The confirmation score S: what the channels that accuse say, added up, in nats.
     pub score: f64,
     /// A measure shows an innocent explanation at work; see [`Explains`].
     pub is_explained: bool,
@@ -195,7 +197,7 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         }
         if weights > 0.0 {
             *channel = Some(match ConfirmChannel::ALL[c].channel().sum {
-                Sum::Mean => sum / weights,
+                Sum::Mean | Sum::Corroborated => sum / weights,
                 Sum::HalfTheMost => most / 2.0,
             });
         }
@@ -206,17 +208,32 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
         || scored.deviations[M::Together as usize].is_some_and(|d| d >= FAR);
     let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
     scored.is_explained |= together && !balanced;
-    scored.score = speaking(&scored.channels).map(|(c, d)| evidence(d, shown(c))).sum();
+    scored.score = (0..CONFIRM_CHANNELS)
+        .filter(|&c| ConfirmChannel::ALL[c].channel().role == Role::Accuses)
+        .filter_map(|c| said(subject, &scored, c))
+        .sum();
     scored
 }
 
-/// The deviations of the channels that may speak for a campaign.
-fn speaking(channels: &[Option<f64>; CONFIRM_CHANNELS]) -> impl Iterator<Item = (usize, f64)> + '_ {
-    channels
-        .iter()
-        .enumerate()
-        .filter(|(c, _)| ConfirmChannel::ALL[*c].channel().role == Role::Accuses)
-        .filter_map(|(c, deviation)| Some((c, (*deviation)?)))
+/// What a channel says of a group, in nats: its deviation's [`evidence`], or where its
+/// measures are of two kinds, what the first say and what the others add to it. One
+/// customer's machines are alike in everything, and then nothing is added.
+fn said(subject: &Subject, scored: &Scored, channel: usize) -> Option<f64> {
+    let whole = evidence(scored.channels[channel]?, shown(channel));
+    let sum = ConfirmChannel::ALL[channel].channel().sum;
+    if sum != Sum::Corroborated || subject.is_known_customers {
+        return Some(whole);
+    }
+    let of = |corroborates: bool| {
+        let measures = MEASURES.iter().zip(&scored.deviations);
+        measures
+            .filter(|(measure, _)| measure.id.channel() as usize == channel)
+            .filter(|(measure, _)| measure.corroborates == corroborates)
+            .filter_map(|(measure, d)| Some(measure.weight * evidence((*d)?, shown(channel))))
+            .sum::<f64>()
+    };
+    let own = of(false);
+    Some(own + of(true).min(own.max(0.0)))
 }
 
 /// Excess of coincidences, as a part of those expected, from which a group comes in
@@ -332,8 +349,7 @@ pub fn budgets(known: &[Option<Subject>]) -> Vec<f64> {
         .map(|subject| {
             let Some(subject) = subject else { return 0.0 };
             let scored = score(subject, &scales);
-            let channels = scored.channels.iter().enumerate();
-            channels.filter_map(|(c, d)| Some(evidence((*d)?, shown(c)))).sum::<f64>().exp()
+            (0..CONFIRM_CHANNELS).filter_map(|c| said(subject, &scored, c)).sum::<f64>().exp()
         })
         .collect();
     let all: f64 = expected.iter().sum();
@@ -403,6 +419,7 @@ mod tests {
             stratum: "client",
             mass: 1.0,
             active: 60,
+            is_known_customers: false,
             links: vec![LinkChannel::Client],
             measured,
         }
@@ -455,6 +472,25 @@ mod tests {
             let all = crowd();
             assert!(!is_suspicious(&score(&subject, &Scales::of(&all))));
         }
+    }
+
+    #[test]
+    fn steadiness_corroborates_and_never_carries() {
+        let with = |spread: f64, drift: f64| {
+            let mut of = HARVEST.to_vec();
+            of[0] = (M::Spread, spread);
+            of[1] = (M::Drift, drift);
+            scored(&of).score
+        };
+        let (equal, ordinary) = (0.9, 1.6);
+        assert!(with(equal, 0.1) > with(equal, 1.0), "it adds to what equality says");
+        assert!(with(ordinary, 0.1) <= 0.0, "steady machines of all sizes");
+        let mut firm = group(&HARVEST);
+        let mut all = crowd();
+        all.push(firm.clone());
+        let hidden = score(&firm, &Scales::of(&all)).score;
+        firm.is_known_customers = true;
+        assert!(score(&firm, &Scales::of(&all)).score < hidden);
     }
 
     #[test]

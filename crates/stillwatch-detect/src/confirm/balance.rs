@@ -34,7 +34,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "balance",
     role: Role::Accuses,
     needs_occasion: false,
-    sum: Sum::Mean,
+    sum: Sum::Corroborated,
     spent_by: &[LinkChannel::Habit],
     measure,
     measures: &[
@@ -43,7 +43,8 @@ pub(super) const CHANNEL: Confirm = Confirm {
             name: "spread of the members' volumes (natural log)",
             high: false,
             resolution: 0.10,
-            weight: 2.0,
+            weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, accounts| {
                 format!(
@@ -58,7 +59,8 @@ pub(super) const CHANNEL: Confirm = Confirm {
             name: "spread of each member's volume over time (natural log)",
             high: false,
             resolution: 0.10,
-            weight: 1.0,
+            weight: 0.5,
+            corroborates: true,
             explains: &[Explains::FarOut],
             statement: |value, ordinary, _| {
                 format!(

@@ -41,6 +41,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: false,
         resolution: 0.10,
         weight: 1.0,
+        corroborates: false,
         explains: &[Explains::Mostly],
         statement: |value, ordinary, _| {
             format!(

@@ -44,6 +44,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(
@@ -59,6 +60,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(
@@ -74,6 +76,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(
@@ -89,6 +92,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.30,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(

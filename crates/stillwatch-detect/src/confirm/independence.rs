@@ -42,6 +42,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.05,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(
@@ -57,6 +58,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.02,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(

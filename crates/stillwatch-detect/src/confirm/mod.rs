@@ -61,6 +61,9 @@ pub enum Role {
 pub enum Sum {
     /// Their weighted mean: they are views of one thing.
     Mean,
+    /// The same, but what they say is added up, and what only
+    /// [`corroborates`](Measure::corroborates) says at most as much as the others.
+    Corroborated,
     /// Half of the largest: any one will do, and by chance one of several is large.
     HalfTheMost,
 }
@@ -90,9 +93,12 @@ pub struct Measure {
     /// Differences below this are not worth telling apart, whatever the references'
     /// spread: the resolution of the measure in its own unit.
     pub resolution: f64,
-    /// Its part in what its channel says. That accounts are equal is a balancer's mark;
-    /// that each is steady is any machine's, and says half as much.
+    /// Its part in what its channel says.
     pub weight: f64,
+    /// Whether it says nothing by itself. That accounts are equal is a balancer's mark;
+    /// that each is steady is any machine's, but the innocents whose volumes happen to be
+    /// equal are no steadier than others.
+    pub corroborates: bool,
     pub explains: &'static [Explains],
     /// The sentence for a value beside the ordinary one, of a group of so many accounts.
     pub statement: fn(f64, f64, usize) -> String,

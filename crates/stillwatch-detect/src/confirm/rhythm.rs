@@ -39,6 +39,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: true,
         resolution: 0.03,
         weight: 1.0,
+        corroborates: false,
         explains: &[],
         statement: |value, ordinary, _| {
             format!(

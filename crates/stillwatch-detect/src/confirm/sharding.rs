@@ -46,6 +46,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: false,
         resolution: 0.05,
         weight: 1.0,
+        corroborates: false,
         explains: &[Explains::FarOut],
         statement: |value, ordinary, _| {
             format!(

@@ -49,6 +49,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.05,
             weight: 1.0,
+            corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
                 format!(
@@ -64,6 +65,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.10,
             weight: 1.0,
+            corroborates: false,
             explains: &[Explains::FarOut, Explains::Mostly],
             statement: |value, ordinary, _| {
                 format!(
