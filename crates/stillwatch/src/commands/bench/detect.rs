@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use stillwatch_bench::{Bench, BenchWorld, DETECTORS, Detector, Row, Setting};
+use stillwatch_bench::{Bench, BenchWorld, DETECTORS, Detector, Row, Setting, detector};
 use stillwatch_simulate::{Prompts, Score, WorldSettings};
 
 use super::apart::{self, Calibrated, Measured};
@@ -55,6 +55,10 @@ pub struct BenchDetect {
     #[arg(long, value_name = "N", default_value_t = 8_000, requires = "quick")]
     accounts: u64,
 
+    /// The others to compare with, by name; all by default, and «none» for ours alone.
+    #[arg(long, value_name = "NAME", num_args = 1.., value_parser = named)]
+    detectors: Option<Vec<String>>,
+
     /// Exchanges in a world of --quick, about.
     #[arg(long, value_name = "N", default_value_t = 500_000, requires = "quick")]
     exchanges: u64,
@@ -62,6 +66,17 @@ pub struct BenchDetect {
     /// Threads to work with; one for each processor by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+}
+
+/// What `--detectors` takes for ours alone.
+const NONE: &str = "none";
+
+fn named(name: &str) -> Result<String, String> {
+    if name == NONE || detector(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let names: Vec<&str> = DETECTORS.iter().map(|d| d.name()).collect();
+    Err(format!("there are: {}; or {NONE}", names.join(", ")))
 }
 
 /// Measures and prints.
@@ -87,6 +102,10 @@ pub fn run(args: &BenchDetect, session: &Session) -> Result<(), Failure> {
         prompts,
         threads: threads(args.threads),
         session,
+        detectors: match &args.detectors {
+            Some(names) => names.iter().filter_map(|name| detector(name)).collect(),
+            None => DETECTORS.to_vec(),
+        },
         done: 0,
         clean: None,
     };
@@ -94,8 +113,11 @@ pub fn run(args: &BenchDetect, session: &Session) -> Result<(), Failure> {
     // In each world, and in each world without campaigns: making it, ours, the others.
     let mut clean: Vec<&WorldSettings> = worlds.iter().map(|w| &w.clean).collect();
     clean.dedup();
-    let each = DETECTORS.len() + 2;
-    let steps = (worlds.len() + clean.len()) * each;
+    let each = runner.detectors.len() + 2;
+    let steps = match runner.detectors.len() {
+        0 => worlds.len(),
+        _ => worlds.len() + clean.len(),
+    } * each;
     session.stages.begin(STAGE, Some(steps as u64), "steps");
     for world in &worlds {
         bench.add(runner.world(world)?);
@@ -126,6 +148,8 @@ struct Runner<'a> {
     prompts: Arc<Prompts>,
     threads: usize,
     session: &'a Session,
+    /// Those of other people.
+    detectors: Vec<&'static dyn Detector>,
     /// Steps done.
     done: u64,
     /// The world without campaigns that thresholds were last set on, and those of each
@@ -137,7 +161,10 @@ impl Runner<'_> {
     fn world(&mut self, world: &BenchWorld) -> Result<Vec<Row>, Failure> {
         // First of all, because a world that can't be should not cost a calibration.
         let dir = self.make(&world.name, world.settings.clone(), "world")?;
-        let calibrated = self.calibrated(&world.clean)?;
+        let calibrated = match self.detectors.len() {
+            0 => Vec::new(),
+            _ => self.calibrated(&world.clean)?,
+        };
         let mut rows = Vec::new();
 
         self.step(&world.name, OURS);
@@ -151,7 +178,7 @@ impl Runner<'_> {
         rows.push(row(OURS, Setting::Own, &score, &measured));
         remove(&findings)?;
 
-        for (detector, calibrated) in DETECTORS.iter().zip(&calibrated) {
+        for (detector, calibrated) in self.detectors.clone().into_iter().zip(&calibrated) {
             self.step(&world.name, detector.name());
             let mut settings = vec![
                 (Setting::SameBudget, calibrated.thresholds[0]),
@@ -160,7 +187,7 @@ impl Runner<'_> {
             settings.extend(detector.paper_threshold().map(|t| (Setting::Paper, t)));
             let thresholds: Vec<f64> = settings.iter().map(|(_, threshold)| *threshold).collect();
             let measured =
-                self.detect(*detector, &dir, &calibrated.learned, &thresholds, &findings)?;
+                self.detect(detector, &dir, &calibrated.learned, &thresholds, &findings)?;
             for (index, (setting, _)) in settings.into_iter().enumerate() {
                 let score = score::score(&dir, &findings.join(index.to_string()))?;
                 rows.push(row(detector.name(), setting, &score, &measured));
@@ -189,7 +216,7 @@ impl Runner<'_> {
             in_a_million(LOOSE_PER_MILLION),
         ];
         let mut all = Vec::new();
-        for detector in DETECTORS {
+        for detector in self.detectors.clone() {
             self.step(name, detector.name());
             let mut arguments = part("calibrate", detector.name(), &dir);
             arguments.push("--budgets".into());
