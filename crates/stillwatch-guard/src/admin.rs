@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,11 +33,19 @@ const WHY_BYTES_MAX: usize = 1000;
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 #[derive(Clone)]
-struct Admin {
-    guard: Arc<Guard>,
+pub(crate) struct Admin {
+    pub guard: Arc<Guard>,
     keeper: Arc<Keeper>,
     /// The key's hash: comparing hashes takes the same time for every wrong key.
     key: [u8; 32],
+}
+
+impl Admin {
+    /// Whether this is the key.
+    pub fn is_key(&self, key: &[u8]) -> bool {
+        let hash: [u8; 32] = Sha256::digest(key).into();
+        hash.ct_eq(&self.key).into()
+    }
 }
 
 /// The routes.
@@ -56,6 +64,7 @@ pub fn router(guard: Arc<Guard>, keeper: Arc<Keeper>, key: &str) -> Router {
         .route("/readyz", get(ready))
         .route("/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .merge(guarded)
+        .merge(crate::advise::router(&admin))
         .fallback(async || error(StatusCode::NOT_FOUND, "no such page; see /openapi.json"))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin)
@@ -65,27 +74,28 @@ fn error(status: StatusCode, what: &str) -> Response {
     (status, axum::Json(json!({ "error": what }))).into_response()
 }
 
-fn bad(what: &str) -> Response {
+pub(crate) fn bad(what: &str) -> Response {
     error(StatusCode::BAD_REQUEST, what)
 }
 
 async fn wants_key(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    if has_key(&admin, request.headers()) {
+    let value = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
+    if value.and_then(bearer).is_some_and(|key| admin.is_key(key)) {
         return next.run(request).await;
     }
-    let mut answer = error(StatusCode::UNAUTHORIZED, "send the key as `authorization: Bearer KEY`");
+    wrong_key("send the key as `authorization: Bearer KEY`")
+}
+
+pub(crate) fn wrong_key(what: &str) -> Response {
+    let mut answer = error(StatusCode::UNAUTHORIZED, what);
     answer.headers_mut().insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));
     answer
 }
 
-fn has_key(admin: &Admin, headers: &HeaderMap) -> bool {
-    let value = headers.get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-    let key = match value.split_at_checked(7) {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,
-        _ => return false,
-    };
-    let hash: [u8; 32] = Sha256::digest(key).into();
-    hash.ct_eq(&admin.key).into()
+/// The token of a bearer's `authorization`.
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -270,9 +280,12 @@ mod tests {
     #[test]
     fn the_description_names_every_route() {
         let described: Value = serde_json::from_str(OPENAPI).unwrap();
-        let source = include_str!("admin.rs");
+        let source = concat!(include_str!("admin.rs"), include_str!("advise.rs"));
         let routes = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
-        let routes: Vec<&str> = routes.filter(|route| route.starts_with('/')).collect();
+        let routes: Vec<String> = routes
+            .filter(|route| route.starts_with('/'))
+            .map(|route| route.replace("{*", "{"))
+            .collect();
         assert!(routes.len() >= 9, "{routes:?}");
         for route in &routes {
             assert!(described["paths"].get(route).is_some(), "{route} is not described");

@@ -20,6 +20,7 @@
 //! detection and DataFusion.
 
 mod admin;
+mod advise;
 mod answer;
 mod api;
 mod asked;

@@ -79,7 +79,9 @@ impl Refusal {
         }
     }
 
-    fn message(self, appeal: &Appeal) -> String {
+    /// The sentence for people.
+    #[must_use]
+    pub fn message(self, appeal: &Appeal) -> String {
         let mut message = match self {
             Refusal::Refused => "Access of this account is suspended.".to_owned(),
             Refusal::Verify => "This account has to be verified before it can go on.".to_owned(),

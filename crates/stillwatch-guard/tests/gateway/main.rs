@@ -1,6 +1,7 @@
 //! A guard before a mock of a model's API, as clients of all kinds meet it.
 
 mod administration;
+mod advice;
 mod agreement;
 mod bad_input;
 mod clients;

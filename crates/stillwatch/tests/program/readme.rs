@@ -34,12 +34,16 @@ fn ci_runs_exactly_the_test_command() {
 
 #[test]
 fn every_file_that_is_linked_to_exists() {
-    for page in ["README.md", "ARCHITECTURE.md", "docs/guard.md"] {
-        let text = fs::read_to_string(root().join(page)).unwrap();
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = [root().join("README.md"), root().join("ARCHITECTURE.md")].into_iter();
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    for page in pages.chain(docs).filter(is_page) {
+        let text = fs::read_to_string(&page).unwrap();
+        let (folder, page) = (page.parent().unwrap(), page.display());
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-            let linked = root().join(file);
+            let linked = folder.join(file);
             assert!(linked.exists(), "{page} links to {link}");
             assert!(
                 heading.is_empty()
