@@ -18,6 +18,7 @@ use crate::judge::{self, ACCUSED_MIN, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
 use crate::population::{Organization, Population};
 use crate::references::{Known, KnownCourse, References};
+use crate::scales::{Ordered, Work};
 use crate::signature::{Membership, Values, extend};
 
 /// What the caller decides.
@@ -270,9 +271,11 @@ pub fn find(
                 .collect();
             let groups: Vec<&[u32]> =
                 of_freeze.iter().map(|&i| courses[i].sharers.as_slice()).collect();
-            let scales = Arc::new(Scales::of(&subjects));
+            let ordered = Ordered::new(&subjects);
+            let scales = Arc::new(ordered.scales());
             let same = same_accounts(&subjects, &groups, accounts);
-            let own = own_scales(&subjects, &same);
+            let own = own_scales(&subjects, &ordered, &same);
+            drop(ordered);
             let scored: Vec<Scored> = subjects
                 .iter()
                 .zip(&own)
@@ -323,7 +326,7 @@ pub fn find(
                 of_freeze.iter().zip(looked)
             {
                 if subject.active >= ACTIVE_MIN {
-                    let scales = own.map_or_else(|| Arc::clone(&scales), Arc::new);
+                    let scales = own.unwrap_or_else(|| Arc::clone(&scales));
                     courses[i].looks.push(Looked {
                         look,
                         subject,
@@ -465,28 +468,31 @@ fn same_accounts(subjects: &[Subject], groups: &[&[u32]], accounts: usize) -> Ve
     groups
         .par_iter()
         .enumerate()
-        .map(|(g, members)| {
-            if members.len() < ACCUSED_MIN || subjects[g].active < ACTIVE_MIN {
-                return Vec::new();
-            }
-            let mut shared: HashMap<u32, usize> = HashMap::new();
-            for &m in *members {
-                for &other in &groups_of[m as usize] {
-                    *shared.entry(other).or_default() += 1;
+        .map_init(
+            || vec![0u32; groups.len()],
+            |shared, (g, members)| {
+                if members.len() < ACCUSED_MIN || subjects[g].active < ACTIVE_MIN {
+                    return Vec::new();
                 }
-            }
-            let mut same: Vec<u32> = shared
-                .into_iter()
-                .filter(|&(other, n)| {
+                let mut met: Vec<u32> = Vec::new();
+                for &m in *members {
+                    for &other in &groups_of[m as usize] {
+                        if shared[other as usize] == 0 {
+                            met.push(other);
+                        }
+                        shared[other as usize] += 1;
+                    }
+                }
+                met.retain(|&other| {
                     let other = other as usize;
-                    subjects[other].stratum == subjects[g].stratum
-                        && 2 * n >= groups[other].len().min(members.len())
-                })
-                .map(|(other, _)| other)
-                .collect();
-            same.sort_unstable();
-            same
-        })
+                    let n = std::mem::take(&mut shared[other]) as usize;
+                    2 * n >= groups[other].len().min(members.len())
+                        && subjects[other].stratum == subjects[g].stratum
+                });
+                met.sort_unstable();
+                met
+            },
+        )
         .collect()
 }
 
@@ -497,21 +503,38 @@ const OWN_MASS: f64 = 0.1;
 /// Scales of their own for groups whose accounts make up much of their stratum. A proxy
 /// network puts its campaign into hundreds of network buckets; seen from there, a
 /// campaign would be the ordinary.
-fn own_scales(subjects: &[Subject], same: &[Vec<u32>]) -> Vec<Option<Scales>> {
+fn own_scales(
+    subjects: &[Subject],
+    ordered: &Ordered<'_>,
+    same: &[Vec<u32>],
+) -> Vec<Option<Arc<Scales>>> {
     let mut masses: BTreeMap<&'static str, f64> = BTreeMap::new();
     for subject in subjects {
         *masses.entry(subject.stratum).or_default() += subject.mass;
     }
-    same.par_iter()
-        .enumerate()
-        .map(|(g, same)| {
+    // Groups of the same accounts often have the same scales.
+    let mut number_of: HashMap<&[u32], u32> = HashMap::new();
+    let mut distinct: Vec<(&'static str, &[u32])> = Vec::new();
+    let numbers: Vec<Option<u32>> = same
+        .iter()
+        .zip(subjects)
+        .map(|(same, subject)| {
             let mass: f64 = same.iter().map(|&other| subjects[other as usize].mass).sum();
-            (!same.is_empty() && mass >= OWN_MASS * masses[subjects[g].stratum]).then(|| {
-                let is_other = |g: usize| same.binary_search(&(g as u32)).is_err();
-                Scales::of(subjects.iter().enumerate().filter(|(g, _)| is_other(*g)).map(|s| s.1))
+            (!same.is_empty() && mass >= OWN_MASS * masses[subject.stratum]).then(|| {
+                *number_of.entry(same).or_insert_with(|| {
+                    distinct.push((subject.stratum, same));
+                    distinct.len() as u32 - 1
+                })
             })
         })
-        .collect()
+        .collect();
+    let scales: Vec<Arc<Scales>> = distinct
+        .into_par_iter()
+        .map_init(Work::default, |work, (stratum, same)| {
+            Arc::new(ordered.without(stratum, same, work))
+        })
+        .collect();
+    numbers.into_iter().map(|n| n.map(|n| Arc::clone(&scales[n as usize]))).collect()
 }
 
 /// How an account behaves, in one number that grows with suspicion; not a number

@@ -9,13 +9,13 @@
 //! sum of what may accuse is the score: how much more likely the course is from a campaign
 //! than from innocents. Its exponential is the f of the promise's e-value.
 
-use std::collections::BTreeMap;
-
 use crate::confirm::{
     CONFIRM_CHANNELS, ConfirmChannel, Estimate, Explains, M, MEASURE_COUNT, MEASURES, Measured,
     Role, Sum,
 };
 use crate::link::LinkChannel;
+use crate::scales::Row;
+pub use crate::scales::{Scale, Scales};
 
 /// Deviations are cut here, on either side.
 pub const DEVIATION_MAX: f64 = 8.0;
@@ -54,96 +54,6 @@ pub struct Scored {
     pub active: usize,
 }
 
-/// The median and spread of the groups of a stratum, by measure.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    pub median: f64,
-    pub spread: f64,
-    pub groups: usize,
-}
-
-/// Scales of all strata in one window.
-#[derive(Clone, Debug, Default)]
-pub struct Scales {
-    /// From the groups that nothing explains: where half of those who share a network are
-    /// automations that keep to the clock, a group that does not is held against the
-    /// other half.
-    unexplained: ByStratum,
-    /// From all groups, where the others are too few.
-    all: ByStratum,
-}
-
-type ByStratum = BTreeMap<(&'static str, usize), Scale>;
-
-/// With fewer groups a stratum's median means little, and all groups serve.
-const GROUPS_MIN: usize = 12;
-/// The stratum that stands for all groups together.
-const ALL: &str = "all";
-
-impl Scales {
-    /// Works out the scales from all groups of a window.
-    #[must_use]
-    pub fn of<'a>(subjects: impl IntoIterator<Item = &'a Subject> + Clone) -> Self {
-        let all = by_stratum(subjects.clone().into_iter());
-        let first = Scales { unexplained: ByStratum::new(), all };
-        let unexplained =
-            by_stratum(subjects.into_iter().filter(|s| !score(s, &first).is_explained));
-        Scales { unexplained, ..first }
-    }
-
-    /// The scale that a measure of a stratum's groups is held against.
-    #[must_use]
-    pub fn get(&self, stratum: &'static str, measure: usize) -> Option<Scale> {
-        let enough = |scales: &ByStratum, stratum| {
-            scales.get(&(stratum, measure)).filter(|s: &&Scale| s.groups >= GROUPS_MIN).copied()
-        };
-        enough(&self.unexplained, stratum)
-            .or_else(|| enough(&self.all, stratum))
-            .or_else(|| enough(&self.unexplained, ALL))
-            .or_else(|| self.all.get(&(ALL, measure)).copied())
-    }
-}
-
-/// Works out the scales from groups of a window.
-fn by_stratum<'a>(subjects: impl Iterator<Item = &'a Subject>) -> ByStratum {
-    let mut values: BTreeMap<(&'static str, usize), Vec<(f64, f64)>> = BTreeMap::new();
-    for subject in subjects {
-        for (m, value) in subject.measured.iter().enumerate() {
-            if let Some(Estimate { value, .. }) = value {
-                values.entry((subject.stratum, m)).or_default().push((*value, subject.mass));
-                values.entry((ALL, m)).or_default().push((*value, subject.mass));
-            }
-        }
-    }
-    values
-        .into_iter()
-        .map(|(at, mut values)| {
-            let groups = values.len();
-            let median = median(&mut values);
-            for (value, _) in &mut values {
-                *value = (*value - median).abs();
-            }
-            let spread = (1.4826 * self::median(&mut values)).max(MEASURES[at.1].resolution);
-            (at, Scale { median, spread, groups })
-        })
-        .collect()
-}
-
-/// The weighted median of `(value, mass)`: the least value with half of the mass at or
-/// below it.
-fn median(values: &mut [(f64, f64)]) -> f64 {
-    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let half = values.iter().map(|v| v.1).sum::<f64>() / 2.0;
-    let mut below = 0.0;
-    for (value, mass) in values.iter() {
-        below += mass;
-        if below >= half {
-            return *value;
-        }
-    }
-    0.0
-}
-
 /// What a channel's deviation d says, in nats: the log of its likelihood ratio between
 /// a campaign and an innocent group.
 ///
@@ -169,50 +79,85 @@ fn shown(channel: usize) -> f64 {
 /// Scores one group.
 #[must_use]
 pub fn score(subject: &Subject, scales: &Scales) -> Scored {
-    let mut scored = Scored { active: subject.active, ..Scored::default() };
-    for (m, measure) in MEASURES.iter().enumerate() {
-        let Some(Estimate { value, error }) = subject.measured[m] else { continue };
-        scored.is_explained |= measure.explains.contains(&Explains::Mostly) && value > 0.5;
-        let Some(scale) = scales.get(subject.stratum, m) else { continue };
-        let side = if measure.high { 1.0 } else { -1.0 };
-        let beyond = side * (value - scale.median);
-        scored.is_explained |=
-            measure.explains.contains(&Explains::FarOut) && beyond <= EXPLAINED * scale.spread;
-        if subject.links.iter().any(|&link| measure.id.channel().is_spent_by(link)) {
-            continue;
-        }
-        let deviation = beyond / scale.spread.hypot(error);
-        scored.deviations[m] = Some(deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX));
-    }
+    let row = scales.row(subject.stratum);
+    let mut scored = Scored {
+        deviations: std::array::from_fn(|m| deviation(subject, row, m)),
+        is_explained: is_explained(subject, row),
+        active: subject.active,
+        ..Scored::default()
+    };
     for (c, channel) in scored.channels.iter_mut().enumerate() {
-        let mut weights = 0.0;
-        let mut sum = 0.0;
-        let mut most = 0.0f64;
-        for (measure, deviation) in MEASURES.iter().zip(&scored.deviations) {
-            if let Some(deviation) = deviation.filter(|_| measure.id.channel() as usize == c) {
-                weights += measure.weight;
-                sum += measure.weight * deviation;
-                most = most.max(deviation);
-            }
-        }
-        if weights > 0.0 {
-            *channel = Some(match ConfirmChannel::ALL[c].channel().sum {
-                Sum::Mean | Sum::Corroborated => sum / weights,
-                Sum::HalfTheMost => most / 2.0,
-            });
-        }
+        *channel = channel_deviation(c, |m| scored.deviations[m]);
     }
-    // Classes, hackathons and evaluation days come in bursts, each account with a volume
-    // of its own. A load balancer that works in bursts still hands out even shares.
-    let together = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS)
-        || scored.deviations[M::Together as usize].is_some_and(|d| d >= FAR);
-    let balanced = scored.channels[ConfirmChannel::Balance as usize].is_some_and(|d| d >= STRONG);
-    scored.is_explained |= together && !balanced;
     scored.score = (0..CONFIRM_CHANNELS)
         .filter(|&c| ConfirmChannel::ALL[c].channel().role == Role::Accuses)
         .filter_map(|c| said(subject, &scored, c))
         .sum();
     scored
+}
+
+/// How far a measure lies from its scale on the suspicious side; `None` where there is no
+/// value, or the channel is spent.
+fn deviation(subject: &Subject, row: &Row, m: usize) -> Option<f64> {
+    let Estimate { value, error } = subject.measured[m]?;
+    let scale = row[m]?;
+    let measure = &MEASURES[m];
+    if subject.links.iter().any(|&link| measure.id.channel().is_spent_by(link)) {
+        return None;
+    }
+    let side = if measure.high { 1.0 } else { -1.0 };
+    let deviation = side * (value - scale.median) / scale.spread.hypot(error);
+    Some(deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX))
+}
+
+/// A channel's deviation from those of its measures.
+fn channel_deviation(channel: usize, deviations: impl Fn(usize) -> Option<f64>) -> Option<f64> {
+    let mut weights = 0.0;
+    let mut sum = 0.0;
+    let mut most = 0.0f64;
+    let channel = ConfirmChannel::ALL[channel].channel();
+    for measure in channel.measures {
+        if let Some(deviation) = deviations(measure.id as usize) {
+            weights += measure.weight;
+            sum += measure.weight * deviation;
+            most = most.max(deviation);
+        }
+    }
+    (weights > 0.0).then(|| match channel.sum {
+        Sum::Mean | Sum::Corroborated => sum / weights,
+        Sum::HalfTheMost => most / 2.0,
+    })
+}
+
+/// Whether a measure shows an innocent explanation at work; see [`Explains`]. Looks at
+/// the scales of those measures only that [`may_explain`].
+pub(crate) fn is_explained(subject: &Subject, row: &Row) -> bool {
+    let explains = |(m, measure): (usize, &crate::confirm::Measure)| {
+        let Some(Estimate { value, .. }) = subject.measured[m] else { return false };
+        let side = if measure.high { 1.0 } else { -1.0 };
+        let is_far_out = |s: Scale| side * (value - s.median) <= EXPLAINED * s.spread;
+        measure.explains.iter().any(|how| match how {
+            Explains::Mostly => value > 0.5,
+            Explains::FarOut => row[m].is_some_and(is_far_out),
+        })
+    };
+    if MEASURES.iter().enumerate().any(explains) {
+        return true;
+    }
+    // Classes, hackathons and evaluation days come in bursts, each account with a volume
+    // of its own. A load balancer that works in bursts still hands out even shares.
+    let deviation = |m: usize| deviation(subject, row, m);
+    let together = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS)
+        || deviation(M::Together as usize).is_some_and(|d| d >= FAR);
+    let balance = || channel_deviation(ConfirmChannel::Balance as usize, deviation);
+    together && !balance().is_some_and(|d| d >= STRONG)
+}
+
+/// Whether it depends on a measure's scale if something explains a group.
+pub(crate) fn may_explain(m: usize) -> bool {
+    m == M::Together as usize
+        || MEASURES[m].id.channel() == ConfirmChannel::Balance
+        || MEASURES[m].explains.contains(&Explains::FarOut)
 }
 
 /// What a channel says of a group, in nats: its deviation's [`evidence`], or where its

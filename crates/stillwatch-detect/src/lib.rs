@@ -15,4 +15,5 @@ pub mod observe;
 pub mod population;
 pub mod profile;
 pub mod references;
+mod scales;
 pub mod signature;
