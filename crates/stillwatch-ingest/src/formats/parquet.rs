@@ -435,7 +435,7 @@ impl GroupReader {
                 metadata,
             )
             .with_row_groups(vec![self.group.index])
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(self.batch_rows())
             .with_projection(mask)
             .with_offset(usize::try_from(self.rows_taken).unwrap_or(usize::MAX));
             let account = self.filter.as_ref().zip(file.found(file.table.key()));
@@ -489,6 +489,12 @@ impl GroupReader {
                 }
             }
         }
+    }
+
+    /// Rows that a filter keeps come from many more, whose pages are held until a batch of
+    /// them is full.
+    fn batch_rows(&self) -> usize {
+        if self.filter.is_some() { BATCH_ROWS / 4 } else { BATCH_ROWS }
     }
 
     fn bytes_of(&self, rows: u64) -> u64 {
