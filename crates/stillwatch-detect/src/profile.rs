@@ -448,6 +448,10 @@ impl Profile {
             &time_us.div_euclid(SESSION_US).to_le_bytes(),
             seen.account,
         ) as u32;
+        // Most exchanges are of a later session than a full sample's last.
+        if epoch.sample.get(SAMPLE - 1).is_some_and(|last| last.session < session) {
+            return;
+        }
         let since_2000 = second - stillwatch_exchange::time::TIME_MIN_US / 1_000_000;
         epoch.keep(Sampled {
             session,
