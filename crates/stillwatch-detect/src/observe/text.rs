@@ -130,6 +130,14 @@ fn cut<S: WordSink>(text: &[u8], sink: &mut S) -> bool {
                 let mut h = WORD_SEED;
                 let mut masked = false;
                 let mut ideogram = false;
+                // Most words are of letters alone.
+                for &b in &text[at..] {
+                    if CLASS[b as usize] != LETTER {
+                        break;
+                    }
+                    h = word_step(h, b | 0x20);
+                    at += 1;
+                }
                 while at < text.len() {
                     let b = text[at];
                     match CLASS[b as usize] {
