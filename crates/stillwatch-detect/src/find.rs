@@ -188,7 +188,7 @@ pub fn find(
         let links = link(population, freeze);
         let candidates = few_references(gather(&links, accounts));
         let customers: Vec<Option<bool>> =
-            candidates.iter().map(|c| known_customers(&owners, &c.members)).collect();
+            candidates.par_iter().map(|c| known_customers(&owners, &c.members)).collect();
         let is_cleared: Vec<bool> =
             candidates.iter().map(|c| innocent.covers(&c.members, CLEARED)).collect();
         let is_accusable: Vec<bool> =

@@ -7,8 +7,9 @@
 
 use hashbrown::HashMap;
 use petgraph::unionfind::UnionFind;
+use rayon::prelude::*;
 
-use crate::link::{LinkChannel, Links};
+use crate::link::{Bucket, LinkChannel, Links};
 
 /// Accounts of a bucket whose other buckets are looked at, evenly picked. With 64 the
 /// standard error of an overlap of one half is 0.06.
@@ -56,6 +57,13 @@ impl Candidate {
     }
 }
 
+/// How one bucket lies to another.
+#[derive(Clone, Copy)]
+enum Near {
+    Same,
+    Belongs,
+}
+
 /// Makes candidates from buckets. Linear in the buckets' sizes; deterministic.
 #[must_use]
 pub fn gather(links: &Links, accounts: usize) -> Vec<Candidate> {
@@ -72,10 +80,7 @@ pub fn gather(links: &Links, accounts: usize) -> Vec<Candidate> {
         }
     }
 
-    let mut same: UnionFind<u32> = UnionFind::new(buckets.len());
-    let mut belongs: Vec<(u32, u32)> = Vec::new();
-    let mut counts: HashMap<u32, u32> = HashMap::new();
-    for (a, bucket) in buckets.iter().enumerate() {
+    let near = |counts: &mut HashMap<u32, u32>, (a, bucket): (usize, &Bucket)| {
         let size = bucket.members.len();
         let probes = size.min(PROBES);
         counts.clear();
@@ -88,18 +93,33 @@ pub fn gather(links: &Links, accounts: usize) -> Vec<Candidate> {
         let mut others: Vec<(u32, u32)> =
             counts.iter().map(|(&b, &n)| (b, n)).filter(|&(b, _)| b as usize != a).collect();
         others.sort_unstable();
-        for (b, hits) in others {
+        let near = others.into_iter().filter_map(|(b, hits)| {
             let overlap = f64::from(hits) / probes as f64;
             let other = buckets[b as usize].members.len();
             if overlap >= SAME && size as f64 >= SAME * other as f64 {
-                same.union(a as u32, b);
+                Some((a as u32, b, Near::Same))
             } else if overlap >= BELONGS
                 && bucket.channel.link().joins
                 && buckets[b as usize].channel.link().joins
                 && overlap * links.active as f64 / other as f64 >= LIFT
             {
-                belongs.push((a as u32, b));
+                Some((a as u32, b, Near::Belongs))
+            } else {
+                None
             }
+        });
+        near.collect::<Vec<_>>()
+    };
+    let near: Vec<Vec<(u32, u32, Near)>> =
+        buckets.par_iter().enumerate().map_init(HashMap::new, near).collect();
+    let mut same: UnionFind<u32> = UnionFind::new(buckets.len());
+    let mut belongs: Vec<(u32, u32)> = Vec::new();
+    for (a, b, how) in near.into_iter().flatten() {
+        match how {
+            Near::Same => {
+                same.union(a, b);
+            }
+            Near::Belongs => belongs.push((a, b)),
         }
     }
 
@@ -161,7 +181,6 @@ fn candidate(links: &Links, parts: &[u32], is_joined: bool) -> Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::Bucket;
 
     fn links(buckets: &[(LinkChannel, std::ops::Range<u32>)]) -> Links {
         let buckets = buckets

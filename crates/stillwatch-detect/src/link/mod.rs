@@ -191,7 +191,7 @@ fn pairs(
     pairs
 }
 
-/// Who has each of some values by the epochs before `until`, ascending.
+/// Who has each of some values that groups grow by, by the epochs before `until`, ascending.
 #[must_use]
 pub fn holders(
     population: &Population,
@@ -199,8 +199,9 @@ pub fn holders(
     wanted: &HashSet<u64>,
 ) -> HashMap<u64, Vec<u32>> {
     let active = active(population, until);
-    let pairs =
-        pairs(population, &active, &LinkChannel::ALL, until, |value| wanted.contains(&value));
+    let growing: Vec<LinkChannel> =
+        LinkChannel::ALL.into_iter().filter(|channel| channel.link().grows).collect();
+    let pairs = pairs(population, &active, &growing, until, |value| wanted.contains(&value));
     pairs
         .chunk_by(|a, b| a.0 == b.0)
         .map(|run| (run[0].0, run.iter().map(|p| p.1).collect()))
