@@ -897,7 +897,7 @@ fn report(
             references: *ordinary,
             rank: rank_of.get(&lead).copied().unwrap_or(0),
             guilty_members_at_least,
-            first_detectable: calendar.epoch_start(first_look),
+            first_detectable: calendar.look_at(first_look),
             frozen_at: calendar.epoch_start(first_freeze),
             spoken,
             score: scored.score,

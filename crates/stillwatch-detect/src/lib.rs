@@ -12,6 +12,7 @@ pub mod harvest;
 pub mod judge;
 pub mod link;
 pub mod observe;
+pub mod piece;
 pub mod population;
 pub mod profile;
 pub mod references;

@@ -253,6 +253,29 @@ pub struct Pivot {
     pub moved: u16,
 }
 
+impl Pivot {
+    /// Counts an exchange that lies `since_us` after the release, if it is near it.
+    #[inline]
+    pub(crate) fn count(&mut self, since_us: i64, has_moved: bool) {
+        if (-PIVOT_BEFORE_US..0).contains(&since_us) {
+            self.before = self.before.saturating_add(1);
+        } else if (0..PIVOT_AFTER_US).contains(&since_us) {
+            self.after = self.after.saturating_add(1);
+            self.moved = self.moved.saturating_add(u16::from(has_moved));
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Pivot) {
+        self.before = self.before.saturating_add(other.before);
+        self.after = self.after.saturating_add(other.after);
+        self.moved = self.moved.saturating_add(other.moved);
+    }
+}
+
+/// How long before a release exchanges count as before it, and after it as after it.
+pub(crate) const PIVOT_BEFORE_US: i64 = 3 * stillwatch_exchange::time::DAY_US;
+pub(crate) const PIVOT_AFTER_US: i64 = stillwatch_exchange::time::DAY_US;
+
 /// What an account did in a period; see the module's head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
@@ -313,95 +336,10 @@ impl Epoch {
         self.sample.insert(at, sampled);
     }
 
-    fn merge(&mut self, other: &Epoch) {
-        fn add<const N: usize>(into: &mut [u16; N], from: &[u16; N]) {
-            for (a, b) in into.iter_mut().zip(from) {
-                *a = a.saturating_add(*b);
-            }
-        }
-        for (a, b) in self.counts_mut().into_iter().zip(other.counts()) {
-            *a = a.saturating_add(b);
-        }
-        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
-        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
-        add(&mut self.hours, &other.hours);
-        add(&mut self.capabilities, &other.capabilities);
-        add(&mut self.slices, &other.slices);
-        for (a, b) in self.active.iter_mut().zip(&other.active) {
-            *a |= b;
-        }
-        for &packed in &other.sets.entries {
-            let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
-            self.sets.add_packed(kind, packed & !COUNT_MAX, packed & COUNT_MAX);
-        }
-        for &sampled in &other.sample {
-            self.keep(sampled);
-        }
-    }
-
-    fn counts(&self) -> [u32; 12] {
-        [
-            self.exchanges,
-            self.follow_ups,
-            self.limited,
-            self.failed,
-            self.logprobs,
-            self.biased,
-            self.reasoning,
-            self.grading,
-            self.tools,
-            self.truncated,
-            self.choices,
-            self.on_the_mark,
-        ]
-    }
-
-    fn counts_mut(&mut self) -> [&mut u32; 12] {
-        [
-            &mut self.exchanges,
-            &mut self.follow_ups,
-            &mut self.limited,
-            &mut self.failed,
-            &mut self.logprobs,
-            &mut self.biased,
-            &mut self.reasoning,
-            &mut self.grading,
-            &mut self.tools,
-            &mut self.truncated,
-            &mut self.choices,
-            &mut self.on_the_mark,
-        ]
-    }
-}
-
-impl Profile {
-    /// Adds one exchange. `account` is that of [`Glance::of`].
-    pub fn add(&mut self, traits: &Traits, account: u64, calendar: &Calendar) {
-        self.add_seen(&Glance::of(traits, account), calendar);
-    }
-
-    /// Adds what is taken of one exchange.
-    pub fn add_seen(&mut self, seen: &Glance, calendar: &Calendar) {
+    /// Adds one exchange that lies in this bin and slice.
+    pub(crate) fn add(&mut self, seen: &Glance, bin: usize, slice: usize) {
+        let epoch = self;
         let time_us = seen.time.0;
-        if self.is_empty() {
-            (self.first_us, self.last_us) = (time_us, time_us);
-        } else {
-            self.first_us = self.first_us.min(time_us);
-            self.last_us = self.last_us.max(time_us);
-        }
-        for (pivot, &(released, model)) in self.pivots.iter_mut().zip(calendar.releases()) {
-            let since = time_us - released;
-            if (-3 * stillwatch_exchange::time::DAY_US..0).contains(&since) {
-                pivot.before = pivot.before.saturating_add(1);
-            } else if (0..stillwatch_exchange::time::DAY_US).contains(&since) {
-                pivot.after = pivot.after.saturating_add(1);
-                pivot.moved = pivot.moved.saturating_add(u16::from(seen.model == model));
-            }
-        }
-
-        let (index, bin, slice) = calendar.place(seen.time);
-        let epoch = self.epochs[index].get_or_insert_default();
         let flags = seen.flags;
         let second = time_us.div_euclid(1_000_000);
         epoch.exchanges = epoch.exchanges.saturating_add(1);
@@ -469,6 +407,98 @@ impl Profile {
         });
     }
 
+    pub(crate) fn merge(&mut self, other: &Epoch) {
+        fn add<const N: usize>(into: &mut [u16; N], from: &[u16; N]) {
+            for (a, b) in into.iter_mut().zip(from) {
+                *a = a.saturating_add(*b);
+            }
+        }
+        for (a, b) in self.counts_mut().into_iter().zip(other.counts()) {
+            *a = a.saturating_add(b);
+        }
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        add(&mut self.hours, &other.hours);
+        add(&mut self.capabilities, &other.capabilities);
+        add(&mut self.slices, &other.slices);
+        for (a, b) in self.active.iter_mut().zip(&other.active) {
+            *a |= b;
+        }
+        for &packed in &other.sets.entries {
+            let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
+            self.sets.add_packed(kind, packed & !COUNT_MAX, packed & COUNT_MAX);
+        }
+        for &sampled in &other.sample {
+            self.keep(sampled);
+        }
+    }
+
+    /// Bytes on the heap and off it.
+    pub(crate) fn size_bytes(&self) -> usize {
+        size_of::<Epoch>()
+            + self.sets.entries.capacity() * size_of::<u64>()
+            + self.sample.capacity() * size_of::<Sampled>()
+    }
+
+    fn counts(&self) -> [u32; 12] {
+        [
+            self.exchanges,
+            self.follow_ups,
+            self.limited,
+            self.failed,
+            self.logprobs,
+            self.biased,
+            self.reasoning,
+            self.grading,
+            self.tools,
+            self.truncated,
+            self.choices,
+            self.on_the_mark,
+        ]
+    }
+
+    fn counts_mut(&mut self) -> [&mut u32; 12] {
+        [
+            &mut self.exchanges,
+            &mut self.follow_ups,
+            &mut self.limited,
+            &mut self.failed,
+            &mut self.logprobs,
+            &mut self.biased,
+            &mut self.reasoning,
+            &mut self.grading,
+            &mut self.tools,
+            &mut self.truncated,
+            &mut self.choices,
+            &mut self.on_the_mark,
+        ]
+    }
+}
+
+impl Profile {
+    /// Adds one exchange. `account` is that of [`Glance::of`].
+    pub fn add(&mut self, traits: &Traits, account: u64, calendar: &Calendar) {
+        self.add_seen(&Glance::of(traits, account), calendar);
+    }
+
+    /// Adds what is taken of one exchange.
+    pub fn add_seen(&mut self, seen: &Glance, calendar: &Calendar) {
+        let time_us = seen.time.0;
+        if self.is_empty() {
+            (self.first_us, self.last_us) = (time_us, time_us);
+        } else {
+            self.first_us = self.first_us.min(time_us);
+            self.last_us = self.last_us.max(time_us);
+        }
+        for (pivot, &(released, model)) in self.pivots.iter_mut().zip(calendar.releases()) {
+            pivot.count(time_us - released, seen.model == model);
+        }
+
+        let (index, bin, slice) = calendar.place(seen.time);
+        self.epochs[index].get_or_insert_default().add(seen, bin, slice);
+    }
+
     /// Reads a little of everything that [`add_seen`](Self::add_seen) would, so that
     /// what it needs of memory is under way when it comes to it: accounts come in no
     /// order, and nothing of one is near anything of another. The value means nothing.
@@ -499,9 +529,7 @@ impl Profile {
         self.first_us = self.first_us.min(other.first_us);
         self.last_us = self.last_us.max(other.last_us);
         for (a, b) in self.pivots.iter_mut().zip(&other.pivots) {
-            a.before = a.before.saturating_add(b.before);
-            a.after = a.after.saturating_add(b.after);
-            a.moved = a.moved.saturating_add(b.moved);
+            a.merge(*b);
         }
         for (mine, theirs) in self.epochs.iter_mut().zip(&other.epochs) {
             match (mine.as_mut(), theirs) {
@@ -510,6 +538,16 @@ impl Profile {
                 (Some(mine), Some(theirs)) => mine.merge(theirs),
             }
         }
+    }
+
+    /// The profile whose epochs are these, the oldest first, with the account's first and
+    /// last exchange in them and its traffic around the calendar's releases.
+    pub(crate) fn of_epochs(
+        epochs: [Option<Box<Epoch>>; EPOCHS],
+        (first_us, last_us): (i64, i64),
+        pivots: [Pivot; RELEASES],
+    ) -> Self {
+        Profile { first_us, last_us, pivots, epochs }
     }
 
     /// Whether nothing was added yet.
@@ -572,17 +610,7 @@ impl Profile {
     /// Bytes on the heap and off it, for memory accounting.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self
-                .epochs
-                .iter()
-                .flatten()
-                .map(|e| {
-                    size_of::<Epoch>()
-                        + e.sets.entries.capacity() * size_of::<u64>()
-                        + e.sample.capacity() * size_of::<Sampled>()
-                })
-                .sum::<usize>()
+        size_of::<Self>() + self.epochs.iter().flatten().map(|e| e.size_bytes()).sum::<usize>()
     }
 }
 
@@ -597,7 +625,7 @@ fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {
     }
 }
 
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(pub &'a [u8]);
 
 impl Bytes<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ProfileError> {
@@ -605,16 +633,16 @@ impl Bytes<'_> {
         self.0 = rest;
         Ok(*head)
     }
-    fn u8(&mut self) -> Result<u8, ProfileError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, ProfileError> {
         self.take().map(|[b]| b)
     }
-    fn u16(&mut self) -> Result<u16, ProfileError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, ProfileError> {
         self.take().map(u16::from_le_bytes)
     }
     fn u32(&mut self) -> Result<u32, ProfileError> {
         self.take().map(u32::from_le_bytes)
     }
-    fn u64(&mut self) -> Result<u64, ProfileError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, ProfileError> {
         self.take().map(u64::from_le_bytes)
     }
     fn u16s<const N: usize>(&mut self) -> Result<[u16; N], ProfileError> {
@@ -623,6 +651,102 @@ impl Bytes<'_> {
             *value = self.u16()?;
         }
         Ok(out)
+    }
+}
+
+impl Epoch {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        for count in self.counts() {
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        for tokens in [self.input_tokens, self.output_tokens, self.reasoning_tokens] {
+            out.extend_from_slice(&tokens.to_le_bytes());
+        }
+        put_u16s(out, &self.hours);
+        put_u16s(out, &self.capabilities);
+        put_u16s(out, &self.slices);
+        for word in self.active {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.push(self.sets.entries.len() as u8);
+        for entry in &self.sets.entries {
+            out.extend_from_slice(&entry.to_le_bytes());
+        }
+        out.push(self.sample.len() as u8);
+        for s in &self.sample {
+            for word in [s.session, s.time_s, s.opening, s.closing] {
+                out.extend_from_slice(&word.to_le_bytes());
+            }
+            for band in s.bands {
+                out.extend_from_slice(&band.to_le_bytes());
+            }
+            out.extend_from_slice(&s.topic);
+            put_u16s(out, &[s.row, s.marks, s.words, s.client, s.system, s.model]);
+        }
+    }
+
+    pub(crate) fn read(b: &mut Bytes<'_>) -> Result<Self, ProfileError> {
+        let mut epoch = Epoch::default();
+        for count in epoch.counts_mut() {
+            *count = b.u32()?;
+        }
+        epoch.input_tokens = b.u64()?;
+        epoch.output_tokens = b.u64()?;
+        epoch.reasoning_tokens = b.u64()?;
+        epoch.hours = b.u16s()?;
+        epoch.capabilities = b.u16s()?;
+        epoch.slices = b.u16s()?;
+        for word in &mut epoch.active {
+            *word = b.u64()?;
+        }
+        let entries = b.u8()? as usize;
+        epoch.sets.entries.reserve_exact(entries);
+        for _ in 0..entries {
+            let packed = b.u64()?;
+            let last = epoch.sets.entries.last();
+            let sorted = last.is_none_or(|last| last >> COUNT_BITS < packed >> COUNT_BITS);
+            let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
+            if !sorted || kind >= KINDS {
+                return Err(ProfileError);
+            }
+            let (start, end) = epoch.sets.range(kind);
+            if end - start == Kind::ALL[kind].bound() {
+                return Err(ProfileError);
+            }
+            epoch.sets.entries.push(packed);
+            for end in &mut epoch.sets.ends[kind..] {
+                *end += 1;
+            }
+        }
+        let samples = b.u8()? as usize;
+        if samples > SAMPLE {
+            return Err(ProfileError);
+        }
+        epoch.sample.reserve_exact(samples);
+        for _ in 0..samples {
+            let (session, time_s, opening, closing) = (b.u32()?, b.u32()?, b.u32()?, b.u32()?);
+            let mut bands = [0; BANDS];
+            for band in &mut bands {
+                *band = b.u32()?;
+            }
+            let topic = b.take()?;
+            let [row, marks, words, client, system, model] = b.u16s()?;
+            epoch.sample.push(Sampled {
+                session,
+                time_s,
+                row,
+                marks,
+                opening,
+                closing,
+                bands,
+                topic,
+                words,
+                client,
+                system,
+                model,
+            });
+        }
+        Ok(epoch)
     }
 }
 
@@ -641,33 +765,7 @@ impl Profile {
         }
         out.push(present);
         for epoch in self.epochs.iter().flatten() {
-            for count in epoch.counts() {
-                out.extend_from_slice(&count.to_le_bytes());
-            }
-            for tokens in [epoch.input_tokens, epoch.output_tokens, epoch.reasoning_tokens] {
-                out.extend_from_slice(&tokens.to_le_bytes());
-            }
-            put_u16s(out, &epoch.hours);
-            put_u16s(out, &epoch.capabilities);
-            put_u16s(out, &epoch.slices);
-            for word in epoch.active {
-                out.extend_from_slice(&word.to_le_bytes());
-            }
-            out.push(epoch.sets.entries.len() as u8);
-            for entry in &epoch.sets.entries {
-                out.extend_from_slice(&entry.to_le_bytes());
-            }
-            out.push(epoch.sample.len() as u8);
-            for s in &epoch.sample {
-                for word in [s.session, s.time_s, s.opening, s.closing] {
-                    out.extend_from_slice(&word.to_le_bytes());
-                }
-                for band in s.bands {
-                    out.extend_from_slice(&band.to_le_bytes());
-                }
-                out.extend_from_slice(&s.topic);
-                put_u16s(out, &[s.row, s.marks, s.words, s.client, s.system, s.model]);
-            }
+            epoch.write(out);
         }
     }
 
@@ -690,67 +788,7 @@ impl Profile {
             if present >> i & 1 == 0 {
                 continue;
             }
-            let mut epoch = Epoch::default();
-            for count in epoch.counts_mut() {
-                *count = b.u32()?;
-            }
-            epoch.input_tokens = b.u64()?;
-            epoch.output_tokens = b.u64()?;
-            epoch.reasoning_tokens = b.u64()?;
-            epoch.hours = b.u16s()?;
-            epoch.capabilities = b.u16s()?;
-            epoch.slices = b.u16s()?;
-            for word in &mut epoch.active {
-                *word = b.u64()?;
-            }
-            let entries = b.u8()? as usize;
-            epoch.sets.entries.reserve_exact(entries);
-            for _ in 0..entries {
-                let packed = b.u64()?;
-                let last = epoch.sets.entries.last();
-                let sorted = last.is_none_or(|last| last >> COUNT_BITS < packed >> COUNT_BITS);
-                let kind = (packed >> (HASH_BITS + COUNT_BITS)) as usize;
-                if !sorted || kind >= KINDS {
-                    return Err(ProfileError);
-                }
-                let (start, end) = epoch.sets.range(kind);
-                if end - start == Kind::ALL[kind].bound() {
-                    return Err(ProfileError);
-                }
-                epoch.sets.entries.push(packed);
-                for end in &mut epoch.sets.ends[kind..] {
-                    *end += 1;
-                }
-            }
-            let samples = b.u8()? as usize;
-            if samples > SAMPLE {
-                return Err(ProfileError);
-            }
-            epoch.sample.reserve_exact(samples);
-            for _ in 0..samples {
-                let (session, time_s, opening, closing) = (b.u32()?, b.u32()?, b.u32()?, b.u32()?);
-                let mut bands = [0; BANDS];
-                for band in &mut bands {
-                    *band = b.u32()?;
-                }
-                let topic = b.take()?;
-                let [row, marks, words, client, system, model] = b.u16s()?;
-                epoch.sample.push(Sampled {
-                    session,
-                    time_s,
-                    row,
-                    marks,
-                    opening,
-                    closing,
-                    bands,
-                    topic,
-                    words,
-                    client,
-                    system,
-                    model,
-                });
-            }
-            *slot = Some(Box::new(epoch));
+            *slot = Some(Box::new(Epoch::read(&mut b)?));
         }
         if b.0.is_empty() { Ok(profile) } else { Err(ProfileError) }
     }

@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use stillwatch_detect::calendar::Calendar;
-use stillwatch_detect::observe::{Key, Observer, Sketch, Traits};
+use stillwatch_detect::calendar::{Calendar, Grid};
+use stillwatch_detect::observe::{Glance, Key, Observer, Sketch, Traits};
+use stillwatch_detect::piece::{Piece, releases_near};
 use stillwatch_detect::profile::Profile;
 use stillwatch_exchange::{Exchange, Time};
 
@@ -32,10 +33,7 @@ fn the_sketch_is_stored_as_in_the_golden_file() {
     for (prompt, system) in PROMPTS {
         let exchange =
             Exchange { prompt: Some(prompt), system_instructions: *system, ..Exchange::default() };
-        let bytes = Observer::new(key).sketch(&exchange).unwrap().to_bytes(&key);
-        for byte in bytes {
-            write!(told, "{byte:02x}").unwrap();
-        }
+        told.push_str(&hex(&Observer::new(key).sketch(&exchange).unwrap().to_bytes(&key)));
         told.push('\n');
     }
     let golden = include_str!("golden/sketch_v1.txt");
@@ -47,6 +45,74 @@ fn the_sketch_is_stored_as_in_the_golden_file() {
         let sketch = Sketch::from_bytes(&bytes, &key).unwrap();
         assert_eq!(sketch.to_bytes(&key).as_slice(), bytes);
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut told = String::new();
+    for byte in bytes {
+        write!(told, "{byte:02x}").unwrap();
+    }
+    told
+}
+
+/// A piece with all of [`PROMPTS`], a release among them.
+fn piece() -> Piece {
+    let grid = Grid::new(86_400_000_000).unwrap();
+    let start = grid.start(20_000).0;
+    let mut observer = Observer::new(Key::derive(b"golden"));
+    let released = [(Time(start + 30_000_000_000), observer.model("model-2"))];
+    let near = releases_near(grid, 20_000, &released);
+    let mut piece = Piece::default();
+    for (i, (prompt, system)) in PROMPTS.iter().enumerate() {
+        let traits = observer.observe(&Exchange {
+            time: Time(start + i as i64 * 17_000_000_000),
+            account_id: "a",
+            prompt: Some(prompt),
+            system_instructions: *system,
+            client_address: Some("203.0.113.7"),
+            request_model: Some("model-2"),
+            usage_output_tokens: Some(70 * i as u32),
+            ..Exchange::default()
+        });
+        piece.add(&Glance::of(&traits, 1), grid, &near);
+    }
+    piece
+}
+
+/// A change here is a change of the form in which a watch keeps its state: it needs
+/// another version of the state.
+#[test]
+fn a_piece_is_stored_as_in_the_golden_file() {
+    let mut bytes = Vec::new();
+    piece().write(&mut bytes);
+    let told = format!("{}\n", hex(&bytes));
+    let golden = include_str!("golden/piece_v1.txt");
+    assert_eq!(told, golden, "\nwritten now:\n{told}");
+    assert_eq!(Piece::read(&bytes), Ok(piece()));
+}
+
+#[test]
+fn fuzz_piece() {
+    let sample = piece();
+    let mut stored = Vec::new();
+    sample.write(&mut stored);
+    bolero::check!().with_type::<(Vec<u8>, Vec<(u16, u8)>)>().for_each(|(bytes, changes)| {
+        let _ = Piece::read(bytes);
+        let mut changed = stored.clone();
+        for &(at, value) in changes {
+            let at = usize::from(at) % changed.len();
+            changed[at] = value;
+        }
+        if let Ok(piece) = Piece::read(&changed) {
+            let mut again = Vec::new();
+            piece.write(&mut again);
+            assert_eq!(again, changed);
+            let mut sum = piece.clone();
+            sum.merge(&piece);
+            sum.merge(&sample);
+            assert!(sum.size_bytes() < 2048, "{}", sum.size_bytes());
+        }
+    });
 }
 
 #[test]

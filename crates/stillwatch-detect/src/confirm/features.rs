@@ -233,8 +233,7 @@ impl Crowd {
                 hours
             })
             .collect();
-        let (start, end) =
-            (calendar.epoch_start(window.freeze).0, calendar.epoch_start(window.look).0);
+        let (start, end) = (calendar.epoch_start(window.freeze).0, calendar.look_at(window.look).0);
         let moved = calendar
             .releases()
             .iter()
