@@ -12,8 +12,10 @@ use arrow::error::ArrowError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
-use stillwatch_detect::find::Finding;
-use stillwatch_detect::observe::{Flags, Traits};
+use stillwatch_detect::calendar::{BINS, EPOCHS, SLICES};
+use stillwatch_detect::find::{Finding, Found};
+use stillwatch_detect::observe::{Capability, Flags, Traits};
+use stillwatch_detect::population::Population;
 use stillwatch_exchange::{HarvestRow, Share, Time};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -102,6 +104,14 @@ impl Tally {
         }
     }
 
+    /// Counts a name that is one of few.
+    fn add(&mut self, name: &str, count: u64) {
+        if count > 0 {
+            self.all += count;
+            *self.names.entry(name.to_owned()).or_default() += count;
+        }
+    }
+
     /// How many names there are.
     pub(crate) fn names(&self) -> usize {
         self.names.len()
@@ -145,6 +155,64 @@ impl<const N: usize> Least<N> {
     pub(crate) fn texts(&self) -> Vec<String> {
         self.0.iter().map(|(_, text)| text.clone()).collect()
     }
+}
+
+/// What campaigns took, as far as the profiles of their members tell: by epoch and slice,
+/// without costs, names and single exchanges. For exchanges that nobody can read again.
+pub(crate) fn taken_of_profiles(
+    population: &Population,
+    found: &Found,
+    finding_of: &HashMap<String, usize>,
+    (start, end): (Time, Time),
+) -> Vec<Taken> {
+    let calendar = population.calendar();
+    let width_us = ((end.0 - start.0) / TIMELINE_BINS as i64 + 1).max(1);
+    let taken_by = |(place, finding): (usize, &Finding)| {
+        let mut taken = Taken { traffic: vec![0.0; TIMELINE_BINS], ..Taken::default() };
+        taken.harvest = vec![0.0; TIMELINE_BINS];
+        for m in &finding.members {
+            let account = &population.members()[m.account as usize];
+            if finding_of.get(&account.account_id) != Some(&place) {
+                continue;
+            }
+            let profile = &account.profile;
+            let (first, last) = (profile.first_seen(), profile.last_seen());
+            taken.first_seen = Some(taken.first_seen.map_or(first, |t| t.min(first)));
+            taken.last_seen = Some(taken.last_seen.map_or(last, |t| t.max(last)));
+            for (number, epoch) in profile.epochs(0..EPOCHS) {
+                let exchanges = u64::from(epoch.exchanges);
+                taken.exchanges += exchanges;
+                taken.output_tokens += epoch.output_tokens;
+                taken.reasoning_tokens += epoch.reasoning_tokens;
+                if calendar.look_at(number + 1) <= finding.first_detectable {
+                    taken.before_detection += exchanges;
+                }
+                for (capability, &count) in Capability::ALL.iter().zip(&epoch.capabilities) {
+                    taken.capabilities.add(capability.name(), u64::from(count));
+                }
+                for (all, own) in taken.hours.iter_mut().zip(epoch.hours) {
+                    *all += u64::from(own);
+                }
+                taken.tool_exchanges += u64::from(epoch.tools);
+                for (slice, &count) in epoch.slices.iter().enumerate() {
+                    let slice_us = calendar.bin_us() * (BINS / SLICES) as i64;
+                    let middle =
+                        calendar.epoch_start(number).0 + slice_us * slice as i64 + slice_us / 2;
+                    let bin = ((middle - start.0) / width_us).clamp(0, TIMELINE_BINS as i64 - 1);
+                    taken.traffic[bin as usize] += f64::from(count);
+                }
+            }
+            let by_member = TakenByMember {
+                exchanges: profile.exchanges(0..EPOCHS),
+                harvested: 0,
+                first_seen: Some(first),
+                last_seen: Some(last),
+            };
+            taken.members.insert(account.account_id.clone(), by_member);
+        }
+        taken
+    };
+    found.findings.iter().enumerate().map(taken_by).collect()
 }
 
 /// Harvested exchanges on their way into the file's order.

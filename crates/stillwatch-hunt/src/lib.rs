@@ -5,10 +5,12 @@
 //! pass once more over the members' exchanges to say what was harvested. What makes
 //! traffic suspicious is not decided here but in `stillwatch-detect`.
 
+mod conclude;
 mod engine;
 mod findings;
 mod functions;
 mod harvest;
+mod look;
 mod null;
 mod references;
 mod run;
@@ -16,10 +18,12 @@ mod settings;
 mod source;
 mod write;
 
+pub use functions::glances;
+pub use look::{Counted, look};
 pub use null::{NullRecord, NullSettings, Placebo, null};
 pub use references::{Entry, GROUPS, GroupEntry, Shared, add, read_groups};
 pub use run::{Hunted, RunRecord, hunt};
-pub use settings::{HuntError, HuntSettings, Progress, Stage};
+pub use settings::{HuntError, HuntSettings, Period, Progress, Stage};
 pub use write::{HarvestFile, write_findings};
 
 use stillwatch_ingest::Options;

@@ -6,26 +6,23 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use stillwatch_detect::calendar::Calendar;
 use stillwatch_detect::find::{self, Found, Step};
 use stillwatch_detect::observe::Observer;
-use stillwatch_detect::population::Population;
+use stillwatch_detect::population::{Member, Population};
 use stillwatch_detect::references::References;
 use stillwatch_exchange::time::HOUR_US;
 use stillwatch_exchange::{Account, Campaign, MemberRow, Release, Time};
 use stillwatch_ingest::{
     AccountFilter, Discovery, Meter, Source, Table, discover, read_accounts, read_releases,
 };
-use tokio::sync::mpsc;
 
+use crate::conclude::{Known, conclude};
 use crate::engine;
-use crate::findings;
 use crate::functions::OBSERVED;
-use crate::harvest::{self, Reaper};
-use crate::references::{Entry, read, told_groups};
-use crate::settings::{HuntError, HuntSettings, Progress, Stage};
-use crate::source::{BATCHES_AHEAD, Pass, Unread, locked};
+use crate::references::{Entry, read};
+use crate::settings::{HuntError, HuntSettings, Period, Progress, Stage};
+use crate::source::{Pass, Unread, locked};
 use crate::write::HarvestFile;
 
 /// What a hunt found.
@@ -47,6 +44,8 @@ pub struct RunRecord {
     pub rows_read: u64,
     /// Rows and cells that could not be read, by reason.
     pub rows_refused: BTreeMap<String, u64>,
+    /// Rows that lie outside of the period that was asked for.
+    pub rows_outside_period: u64,
     pub files: Vec<String>,
     pub file_problems: Vec<String>,
     pub unknown_columns: Vec<String>,
@@ -90,7 +89,7 @@ pub fn hunt(settings: &HuntSettings, progress: Arc<dyn Progress>) -> Result<Hunt
 }
 
 /// Runs a pass, telling of its rows, until it ends or is stopped.
-async fn watched<T>(
+pub(crate) async fn watched<T>(
     pass: impl Future<Output = datafusion::common::Result<T>>,
     stage: Stage,
     meter: &Meter,
@@ -138,7 +137,7 @@ fn period(hours: &[(i64, u64)]) -> (Time, Time) {
 
 /// What there is to read, and in which period.
 pub(crate) struct Input {
-    sources: Vec<Source>,
+    readable: Readable,
     /// By id.
     pub accounts: HashMap<String, Account>,
     pub releases: Vec<Release>,
@@ -148,18 +147,29 @@ pub(crate) struct Input {
     /// Beginning and end.
     pub period: (Time, Time),
     observer: Observer,
-    meter: Arc<Meter>,
     file_problems: BTreeSet<String>,
     unknown_columns: BTreeSet<String>,
     record: RunRecord,
 }
 
-impl Input {
+/// Exchanges that can be read as often as need be.
+pub(crate) struct Readable {
+    pub sources: Vec<Source>,
+    pub meter: Arc<Meter>,
+    pub period: Option<Period>,
+}
+
+impl Readable {
     /// A pass over the exchanges: its columns, and whose rows it takes.
-    fn pass(&self, columns: &'static [&'static str], accounts: Option<AccountFilter>) -> Pass {
+    pub(crate) fn pass(
+        &self,
+        columns: &'static [&'static str],
+        accounts: Option<AccountFilter>,
+    ) -> Pass {
         Pass {
             columns,
             accounts,
+            period: self.period,
             meter: Arc::clone(&self.meter),
             unread: Arc::new(Mutex::new(Unread::default())),
         }
@@ -228,25 +238,24 @@ pub(crate) async fn discovered(
     let expected: Option<u64> = sources.iter().map(Source::rows).sum();
 
     let mut input = Input {
-        sources,
+        readable: Readable { sources, meter: Arc::new(Meter::default()), period: settings.period },
         accounts: accounts.into_iter().map(|a| (a.account_id.clone(), a)).collect(),
         releases,
         hours: Vec::new(),
         exchanges: 0,
         period: (Time(0), Time(0)),
         observer: Observer::new(settings.key),
-        meter: Arc::new(Meter::default()),
         file_problems,
         unknown_columns,
         record,
     };
     progress.begin(Stage::Period, expected, "exchanges");
-    let pass = input.pass(&["time"], None);
+    let pass = input.readable.pass(&["time"], None);
     let unread = Arc::clone(&pass.unread);
     input.hours = watched(
-        engine::hours(&input.sources, pass, settings.threads),
+        engine::hours(&input.readable.sources, pass, settings.threads),
         Stage::Period,
-        &input.meter,
+        &input.readable.meter,
         progress,
     )
     .await?;
@@ -257,6 +266,7 @@ pub(crate) async fn discovered(
         for (reason, count) in unread.refused.named() {
             *input.record.rows_refused.entry(reason).or_default() += count;
         }
+        input.record.rows_outside_period = unread.outside;
         input.file_problems.extend(unread.files.iter().map(ToString::to_string));
     }
     if input.exchanges == 0 {
@@ -267,10 +277,16 @@ pub(crate) async fn discovered(
             .map(|(reason, count)| format!("{count} × {reason}"))
             .chain(input.file_problems.iter().cloned())
             .next()
-            .unwrap_or_else(|| "the files have no rows".to_owned());
+            .unwrap_or_else(|| match input.record.rows_outside_period {
+                0 => "the files have no rows".to_owned(),
+                outside => format!("{outside} lie outside of the period"),
+            });
         return Err(HuntError::NothingToRead(format!("not one exchange can be read ({why})")));
     }
-    input.period = period(&input.hours);
+    input.period = match settings.period {
+        Some(asked) => (asked.from, Time(asked.end.0 - 1)),
+        None => period(&input.hours),
+    };
     Ok(input)
 }
 
@@ -283,20 +299,28 @@ pub(crate) async fn profiled(
 ) -> Result<Population, HuntError> {
     let released: Vec<(Time, u64)> =
         releases.iter().map(|r| (r.released_at, input.observer.model(&r.model))).collect();
-    let calendar = Calendar::new(input.period.0, input.period.1, &released);
+    let mut calendar = Calendar::new(input.period.0, input.period.1, &released);
+    if let Some(asked) = settings.period {
+        calendar = calendar.known_until(asked.to);
+    }
     progress.begin(Stage::Profile, Some(input.exchanges), "exchanges");
-    let pass = input.pass(OBSERVED, None);
+    let pass = input.readable.pass(OBSERVED, None);
     let unread = Arc::clone(&pass.unread);
     let mut members = watched(
-        engine::profiles(&input.sources, pass, settings.threads, settings.key, &calendar),
+        engine::profiles(&input.readable.sources, pass, settings.threads, settings.key, &calendar),
         Stage::Profile,
-        &input.meter,
+        &input.readable.meter,
         progress,
     )
     .await?;
     input.file_problems.extend(locked(&unread).files.iter().map(ToString::to_string));
-    let mut records = std::mem::take(&mut input.accounts);
-    for member in &mut members {
+    add_records(&mut members, std::mem::take(&mut input.accounts));
+    Ok(Population::new(members, calendar))
+}
+
+/// Puts what the accounts table says beside each account.
+pub(crate) fn add_records(members: &mut [Member], mut records: HashMap<String, Account>) {
+    for member in members {
         member.record = records.remove(&member.account_id).map(|record| Account {
             // What is known already, or not asked for again, would cost memory for each.
             account_id: String::new(),
@@ -304,7 +328,6 @@ pub(crate) async fn profiled(
             ..record
         });
     }
-    Ok(Population::new(members, calendar))
 }
 
 async fn stages(
@@ -319,139 +342,21 @@ async fn stages(
     let population = profiled(&mut input, &releases, settings, progress).await?;
     let found = find_all(&population, settings, &known, None, progress)?;
 
-    let ids: Vec<String> = found
-        .findings
-        .iter()
-        .map(|f| {
-            campaign_id(
-                f.members
-                    .iter()
-                    .map(|m| population.members()[m.account as usize].account_id.as_str()),
-            )
-        })
-        .collect();
-    let mut finding_of: HashMap<String, usize> = HashMap::new();
-    for (place, finding) in found.findings.iter().enumerate() {
-        for m in &finding.members {
-            // An account of two campaigns counts for the graver one.
-            finding_of
-                .entry(population.members()[m.account as usize].account_id.clone())
-                .or_insert(place);
-        }
-    }
-    let finding_of = Arc::new(finding_of);
-    let wanted = Arc::clone(&finding_of);
-    let filter: AccountFilter = Arc::new(move |account: &str| wanted.contains_key(account));
-    let reaper = Reaper::new(&found.findings, &finding_of, input.period);
-    let expected: u64 = found
-        .findings
-        .iter()
-        .flat_map(|f| &f.members)
-        .map(|m| {
-            population.members()[m.account as usize]
-                .profile
-                .exchanges(0..stillwatch_detect::calendar::EPOCHS)
-        })
-        .sum();
-    progress.begin(Stage::Harvest, Some(expected), "exchanges");
-    let (sender, harvested) = mpsc::channel(BATCHES_AHEAD);
-    let (taken, harvest) = tokio::try_join!(
-        async {
-            if found.findings.is_empty() {
-                return Ok(reaper.taken);
-            }
-            let rows = engine::member_exchanges(
-                &input.sources,
-                input.pass(HARVEST_COLUMNS, Some(filter)),
-                settings.threads,
-                settings.key,
-                settings.quote,
-            )
-            .await
-            .map_err(HuntError::engine(Stage::Harvest))?;
-            reaper.read(rows, sender, || progress.is_stopped()).await
-        },
-        async {
-            let rows = engine::in_order(harvested, &settings.out)
-                .await
-                .map_err(HuntError::engine(Stage::Harvest))?;
-            harvest::write(rows, &ids, &settings.out).await
-        }
-    )?;
-    progress.at(Stage::Harvest, taken.iter().map(|t| t.exchanges).sum());
-    progress.end(Stage::Harvest);
-
-    let Input { exchanges, hours, file_problems, unknown_columns, meter, mut record, .. } = input;
-    record.rows_read = exchanges;
-    record.accounts = population.members().len() as u64;
+    let Input {
+        readable,
+        exchanges,
+        hours,
+        period,
+        file_problems,
+        unknown_columns,
+        mut record,
+        ..
+    } = input;
     record.file_problems = file_problems.into_iter().collect();
-    let unknown: BTreeSet<String> =
-        unknown_columns.into_iter().chain(meter.unknown_columns()).collect();
-    record.unknown_columns = unknown.into_iter().collect();
-    record.candidates = found.groups.iter().filter(|g| !g.is_known_customers).count() as u64;
-    record.references = found.groups.len() as u64;
-    for (stage, rows) in [
-        (Stage::Period, exchanges),
-        (Stage::Profile, exchanges),
-        (Stage::Harvest, taken.iter().map(|t| t.exchanges).sum()),
-    ] {
-        record.stage_rows.insert(stage.name().to_owned(), rows);
-    }
-    record.settings = serde_json::json!({
-        "exchanges": settings.exchanges,
-        "accounts": settings.accounts,
-        "releases": settings.releases,
-        "level": settings.level,
-        "references": settings.references,
-        "quote": settings.quote,
-        "threads": settings.threads,
-    });
-    record.versions.insert("stillwatch".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    record.versions.insert("datafusion".to_owned(), datafusion::DATAFUSION_VERSION.to_owned());
-
-    let told =
-        findings::tell(&population, &found, &ids, &taken, &hours, &record, settings, &releases);
-    Ok(Hunted {
-        campaigns: told.campaigns,
-        members: told.members,
-        harvest,
-        picture: told.picture,
-        groups: told_groups(&population, &found, &ids),
-        run: record,
-    })
+    record.unknown_columns = unknown_columns.into_iter().collect();
+    let known = Known { population, releases, hours, exchanges, period, record };
+    conclude(known, found, Some(&readable), settings, progress).await
 }
-
-/// The columns of the harvest pass: what a signature of harvest looks at, and what is
-/// told of an exchange. Addresses, conversations and the like have linked by now.
-const HARVEST_COLUMNS: &[&str] = &[
-    "exchange_id",
-    "time",
-    "account_id",
-    "turn",
-    "request_model",
-    "response_model",
-    "route",
-    "system_instructions",
-    "prompt",
-    "prompt_sketch",
-    "request_temperature",
-    "request_top_p",
-    "request_max_tokens",
-    "request_choice_count",
-    "request_seed",
-    "request_stream",
-    "request_top_logprobs",
-    "request_logit_bias_count",
-    "request_reasoning",
-    "request_tool_count",
-    "usage_output_tokens",
-    "usage_reasoning_tokens",
-    "client_asn",
-    "client_country",
-    "tls_fingerprint",
-    "user_agent",
-    "cost_usd",
-];
 
 /// Links, confirms and judges, on as many threads as are asked for.
 pub(crate) fn find_all(
@@ -494,18 +399,6 @@ pub(crate) fn find_all(
     found.ok_or(HuntError::Stopped)
 }
 
-/// Stable for the same members: the first 16 hex digits of SHA-256 over their ids.
-fn campaign_id<'a>(accounts: impl Iterator<Item = &'a str>) -> String {
-    let mut hash = Sha256::new();
-    for account in accounts {
-        hash.update((account.len() as u64).to_le_bytes());
-        hash.update(account.as_bytes());
-    }
-    let digest = hash.finalize();
-    let hex: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-    format!("campaign-{hex}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -523,11 +416,5 @@ mod tests {
     #[test]
     fn one_exchange_is_a_period() {
         assert_eq!(period(&[(7, 1)]), (Time(7 * HOUR_US), Time(8 * HOUR_US - 1)));
-    }
-
-    #[test]
-    fn campaign_ids_depend_on_the_members_alone() {
-        assert_eq!(campaign_id(["a", "b"].into_iter()), campaign_id(["a", "b"].into_iter()));
-        assert_ne!(campaign_id(["a", "b"].into_iter()), campaign_id(["ab"].into_iter()));
     }
 }

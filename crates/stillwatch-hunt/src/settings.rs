@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use stillwatch_detect::observe::Key;
+use stillwatch_exchange::Time;
 
 /// What a hunt is asked to do.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub struct HuntSettings {
     pub exchanges: Vec<String>,
     pub accounts: Vec<String>,
     pub releases: Option<String>,
+    /// The period to hunt in; that of the exchanges where none is asked for.
+    pub period: Option<Period>,
     pub read: stillwatch_ingest::Options,
     /// A file of groups and things that are known to be innocent.
     pub references: Option<PathBuf>,
@@ -24,6 +28,17 @@ pub struct HuntSettings {
     pub threads: usize,
     /// The folder of the findings; sorting spills into it.
     pub out: PathBuf,
+}
+
+/// A period that is asked for. Exchanges outside of it are counted and passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Period {
+    /// The first moment of it.
+    pub from: Time,
+    /// The first moment after the exchanges that count.
+    pub to: Time,
+    /// The first moment after the last epoch; later than `to` where that epoch is not over.
+    pub end: Time,
 }
 
 /// The stages of a run.

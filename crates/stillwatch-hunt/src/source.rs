@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::{
     RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter,
@@ -21,6 +22,8 @@ use stillwatch_exchange::columns::{self, EXCHANGES};
 use stillwatch_ingest::{AccountFilter, FileProblem, Meter, RefusedCounts, Source, Split};
 use tokio::sync::mpsc;
 
+use crate::settings::Period;
+
 /// Batches that wait between reading and working, for each partition.
 pub(crate) const BATCHES_AHEAD: usize = 2;
 
@@ -28,6 +31,8 @@ pub(crate) const BATCHES_AHEAD: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     pub refused: RefusedCounts,
+    /// Rows outside of the period.
+    pub outside: u64,
     pub files: Vec<FileProblem>,
 }
 
@@ -35,6 +40,8 @@ pub(crate) struct Unread {
 pub(crate) struct Pass {
     pub columns: &'static [&'static str],
     pub accounts: Option<AccountFilter>,
+    /// Rows outside of it are passed over.
+    pub period: Option<Period>,
     pub meter: Arc<Meter>,
     pub unread: Arc<Mutex<Unread>>,
 }
@@ -86,7 +93,7 @@ impl PartitionStream for Stream {
         let batches = builder.tx();
         let shared = Arc::clone(&self.shared);
         builder.spawn_blocking(move || {
-            let Pass { columns, accounts, meter, unread } = &shared.pass;
+            let Pass { columns, accounts, period, meter, unread } = &shared.pass;
             loop {
                 let next = locked(&shared.queue).pop_front();
                 let Some(split) = next else { return Ok(()) };
@@ -103,10 +110,13 @@ impl PartitionStream for Stream {
                             if !batch.refused.is_empty() {
                                 locked(unread).refused.merge(&batch.refused);
                             }
+                            let read = batch.rows.num_rows();
+                            let rows = period.map_or(Ok(batch.rows.clone()), |period| {
+                                within(&batch.rows, period)
+                            })?;
+                            locked(unread).outside += (read - rows.num_rows()) as u64;
                             // A closed channel means that the query has ended.
-                            if batch.rows.num_rows() > 0
-                                && batches.blocking_send(Ok(batch.rows)).is_err()
-                            {
+                            if rows.num_rows() > 0 && batches.blocking_send(Ok(rows)).is_err() {
                                 return Ok(());
                             }
                         }
@@ -117,6 +127,19 @@ impl PartitionStream for Stream {
         });
         builder.build()
     }
+}
+
+/// The rows of a period.
+fn within(rows: &RecordBatch, period: Period) -> Result<RecordBatch> {
+    let times = rows
+        .column_by_name("time")
+        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
+        .ok_or_else(|| internal_datafusion_err!("a pass without times has no period"))?;
+    let is_within: BooleanArray = times
+        .iter()
+        .map(|time| Some(time.is_some_and(|t| (period.from.0..period.to.0).contains(&t))))
+        .collect();
+    Ok(filter_record_batch(rows, &is_within)?)
 }
 
 /// The table of batches that arrive while it is read. It can be scanned once.

@@ -10,6 +10,7 @@
 )]
 
 mod commands;
+mod duration;
 mod failure;
 mod key;
 mod memory;

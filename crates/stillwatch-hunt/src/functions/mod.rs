@@ -3,5 +3,6 @@
 mod observe;
 mod profile;
 
+pub use observe::glances;
 pub(crate) use observe::{OBSERVED, glance, observe};
 pub(crate) use profile::{Finished, profile};

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, FixedSizeBinaryArray,
-    PrimitiveArray, StringViewArray,
+    PrimitiveArray, RecordBatch, StringViewArray,
 };
 use arrow::buffer::MutableBuffer;
 use arrow::datatypes::{
@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use stillwatch_detect::observe::{
-    Facts, GLANCE_BYTES, Glance, Key, Link, Observer, Prompt, Sketch, TRAITS_BYTES,
+    Facts, GLANCE_BYTES, Glance, Key, Link, Observer, Prompt, Sketch, TRAITS_BYTES, Traits,
     asks_for_reasoning, is_truncation,
 };
 use stillwatch_exchange::Time;
@@ -72,6 +72,18 @@ pub(crate) fn observe(key: Key, columns: &[&str]) -> ScalarUDF {
 /// Exchanges become what a profile takes of them.
 pub(crate) fn glance(key: Key) -> ScalarUDF {
     function("glance", What::Glance, key, OBSERVED.to_vec())
+}
+
+/// What a profile takes of each row of a batch with the columns of
+/// [`columns_read`](crate::columns_read), in their order.
+///
+/// # Errors
+/// The batch has other columns.
+pub fn glances(rows: &RecordBatch, observer: &mut Observer) -> Result<Vec<Glance>> {
+    let mut glances = Vec::with_capacity(rows.num_rows());
+    let columns = Columns { names: OBSERVED, arrays: rows.columns() };
+    columns.observed(observer, |facts, traits| glances.push(Glance::of(&traits, facts.account)))?;
+    Ok(glances)
 }
 
 fn function(name: &'static str, what: What, key: Key, given: Vec<&'static str>) -> ScalarUDF {
@@ -150,24 +162,13 @@ impl ScalarUDFImpl for Observe {
         let idle = || self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut observer = idle().pop().unwrap_or_else(|| Observer::new(self.key));
         let columns = Columns { names: &self.given, arrays: &arrays };
-        let facts = columns.facts(&observer)?;
-        let systems = columns.systems(&mut observer)?;
-        let prompts = columns.prompts()?;
-        let mut bytes = MutableBuffer::with_capacity(facts.len() * self.size());
-        for (row, (facts, system)) in facts.iter().zip(systems).enumerate() {
-            let prompt = prompts.get(row);
-            let text = observer.text(prompt).map(|text| match prompt {
-                Prompt::Text(_) => Sketch { system, ..text },
-                Prompt::Sketch(_) => text,
-            });
-            let traits = observer.traits(facts, text);
-            match self.what {
-                What::Glance => {
-                    bytes.extend_from_slice(&Glance::of(&traits, facts.account).to_bytes());
-                }
-                What::Traits => bytes.extend_from_slice(&traits.to_bytes()),
+        let mut bytes = MutableBuffer::with_capacity(columns.rows() * self.size());
+        columns.observed(&mut observer, |facts, traits| match self.what {
+            What::Glance => {
+                bytes.extend_from_slice(&Glance::of(&traits, facts.account).to_bytes());
             }
-        }
+            What::Traits => bytes.extend_from_slice(&traits.to_bytes()),
+        })?;
         idle().push(observer);
         let array = FixedSizeBinaryArray::try_new(self.size() as i32, bytes.into(), None)?;
         Ok(ColumnarValue::Array(Arc::new(array)))
@@ -261,6 +262,26 @@ impl<'a> Columns<'a> {
     ) -> Result<()> {
         if let Some(texts) = self.texts(name)? {
             each_text(texts, make, |row, value| set(&mut facts[row], value));
+        }
+        Ok(())
+    }
+
+    /// Observes each row and hands on what was observed.
+    fn observed(
+        &self,
+        observer: &mut Observer,
+        mut take: impl FnMut(&Facts, Traits),
+    ) -> Result<()> {
+        let facts = self.facts(observer)?;
+        let systems = self.systems(observer)?;
+        let prompts = self.prompts()?;
+        for (row, (facts, system)) in facts.iter().zip(systems).enumerate() {
+            let prompt = prompts.get(row);
+            let text = observer.text(prompt).map(|text| match prompt {
+                Prompt::Text(_) => Sketch { system, ..text },
+                Prompt::Sketch(_) => text,
+            });
+            take(facts, observer.traits(facts, text));
         }
         Ok(())
     }

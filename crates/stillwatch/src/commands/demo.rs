@@ -64,6 +64,7 @@ pub fn run(args: &Demo, session: &Session) -> Result<(), Failure> {
         exchanges: vec![below("exchanges")],
         accounts: vec![below("accounts.parquet")],
         releases: Some(below("releases.parquet")),
+        period: None,
         references: None,
         read: session.read_options(None, &[]),
         key: Key::public(),

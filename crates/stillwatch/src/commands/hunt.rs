@@ -2,9 +2,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use stillwatch_hunt::{HuntSettings, Hunted, Progress, Stage};
+use stillwatch_detect::calendar::EPOCHS;
+use stillwatch_exchange::Time;
+use stillwatch_hunt::{HuntSettings, Hunted, Period, Progress, Stage};
 use stillwatch_ingest::Format;
 
+use crate::duration;
 use crate::failure::Failure;
 use crate::key::KeyFile;
 use crate::out_folder::OutFolder;
@@ -27,6 +30,9 @@ pub struct Hunt {
     #[command(flatten)]
     input: Input,
 
+    #[command(flatten)]
+    asked: AskedPeriod,
+
     /// Where the findings go.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -34,6 +40,47 @@ pub struct Hunt {
     /// Show excerpts of harvested prompts in the report.
     #[arg(long)]
     quote: bool,
+}
+
+/// The period to hunt in. Without one it is that of the exchanges.
+#[derive(Debug, Args)]
+struct AskedPeriod {
+    /// The period's beginning, such as 2026-03-02T00:00:00Z.
+    #[arg(long, value_name = "TIME", requires = "to", value_parser = time)]
+    from: Option<Time>,
+
+    /// The period's end; exchanges from then on are passed over.
+    #[arg(long, value_name = "TIME", requires = "from", value_parser = time)]
+    to: Option<Time>,
+
+    /// An epoch, of which a period has four, such as 7d: where the last one is not over by
+    /// --to [default: a quarter of the period]
+    #[arg(long, value_name = "LENGTH", requires = "from", value_parser = duration::parse)]
+    epoch: Option<i64>,
+}
+
+impl AskedPeriod {
+    fn period(&self) -> Result<Option<Period>, Failure> {
+        let (Some(from), Some(to)) = (self.from, self.to) else { return Ok(None) };
+        let end = match self.epoch {
+            Some(epoch_us) => Time(from.0.saturating_add(epoch_us.saturating_mul(EPOCHS as i64))),
+            None => to,
+        };
+        if to <= from || to > end {
+            return Err(Failure::Usage(format!(
+                "--to {to} must lie after --from {from}, by at most four times --epoch"
+            )));
+        }
+        Ok(Some(Period { from, to, end }))
+    }
+}
+
+fn time(text: &str) -> Result<Time, String> {
+    match Time::parse(text) {
+        Ok(time) if time.is_plausible() => Ok(time),
+        Ok(_) => Err("must lie between the years 2000 and 2099".to_owned()),
+        Err(_) => Err("no time like 2026-03-02T00:00:00Z".to_owned()),
+    }
 }
 
 /// What is hunted in, and how.
@@ -87,6 +134,7 @@ impl Input {
             exchanges: self.exchanges.clone(),
             accounts: self.accounts.clone(),
             releases: self.releases.clone(),
+            period: None,
             references: self.references.clone(),
             read: session.read_options(self.format, &self.account_attribute),
             key: self.key.read()?,
@@ -117,7 +165,8 @@ pub fn format_help() -> String {
 
 /// Hunts, writes the findings and prints what was found.
 pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
-    let settings = args.input.settings(session, args.out.clone(), args.quote)?;
+    let mut settings = args.input.settings(session, args.out.clone(), args.quote)?;
+    settings.period = args.asked.period()?;
     let hunted = hunt(&settings, session)?;
     print_summary(&hunted, &settings.out)
 }

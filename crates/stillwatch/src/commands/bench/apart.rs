@@ -192,6 +192,7 @@ fn hunted(
         exchanges: vec![below("exchanges")],
         accounts: vec![below("accounts.parquet")],
         releases: Some(below("releases.parquet")),
+        period: None,
         references: None,
         read: session.read_options(None, &[]),
         key: Key::public(),
