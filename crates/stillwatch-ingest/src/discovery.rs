@@ -15,6 +15,7 @@ use url::Url;
 use crate::formats::parquet::{self, ParquetFile, RowGroup};
 use crate::problems::{FileProblem, IngestError};
 use crate::read::{AccountFilter, Batches, Meter, Projection};
+use crate::records::{Layout, is_compressed};
 use crate::sniff::{self, Looks};
 use crate::storage::{Place, Remote, Stored};
 use crate::table::{Format, Table};
@@ -113,6 +114,34 @@ impl Source {
             Body::Parquet(_) => Format::Parquet,
             Body::Text(file) => file.format,
         }
+    }
+
+    /// Whether it is plain text of lines, which may be read from any of them on, and to
+    /// which more may be appended.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn is_plain_lines(&self) -> std::io::Result<bool> {
+        match &self.body {
+            Body::Text(file) if file.layout == Layout::Lines => {
+                Ok(!is_compressed(file.stored.sequential()?)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Some lines of this file, or of one like it, as a source of their own.
+    #[must_use]
+    pub fn lines(&self, lines: Bytes) -> Source {
+        let body = match &self.body {
+            Body::Parquet(file) => Body::Parquet(Arc::clone(file)),
+            Body::Text(file) => {
+                let (name, size) = (self.name.clone(), lines.len() as u64);
+                let stored = Stored { name, size, place: Place::Memory(lines) };
+                Body::Text(Arc::new(TextFile { stored, ..TextFile::clone(file) }))
+            }
+        };
+        Source { body, ..self.clone() }
     }
 
     /// Its size as it is stored.
@@ -231,6 +260,19 @@ pub fn discover(
     }
     discovery.problems.sort();
     Ok(discovery)
+}
+
+/// The local files below paths as [`discover`] finds them, with their sizes in bytes,
+/// without a look into any.
+///
+/// # Errors
+/// A path leads nowhere, a pattern matches nothing or a folder can't be read.
+pub fn local_files(paths: &[String]) -> Result<BTreeMap<String, u64>, IngestError> {
+    let mut files = BTreeMap::new();
+    for path in paths {
+        files.extend(local(path)?.into_iter().map(|stored| (stored.name, stored.size)));
+    }
+    Ok(files)
 }
 
 fn source(

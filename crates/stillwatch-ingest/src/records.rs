@@ -30,6 +30,13 @@ pub(crate) fn decompressed<R: Read + Send + 'static>(
     })
 }
 
+/// Whether [`decompressed`] would decompress it.
+pub(crate) fn is_compressed(mut reader: Box<dyn Read + Send>) -> io::Result<bool> {
+    let mut head = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut head)?;
+    Ok(head.starts_with(GZIP_MAGIC) || head.starts_with(ZSTD_MAGIC) || is_zstd_skippable(&head))
+}
+
 fn is_zstd_skippable(head: &[u8]) -> bool {
     matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
