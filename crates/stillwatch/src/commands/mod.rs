@@ -10,6 +10,7 @@ mod null;
 mod score;
 mod simulate;
 mod sketch;
+mod watch;
 
 use clap::Subcommand;
 
@@ -26,6 +27,7 @@ pub enum Command {
     Simulate(simulate::Simulate),
     Score(score::Score),
     Sketch(sketch::Sketch),
+    Watch(watch::Watch),
     Guard(guard::Guard),
     Bench(bench::Bench),
     Duel(duel::Duel),
@@ -41,6 +43,7 @@ pub fn run(command: &Command, session: &Session) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::run(args, session),
         Command::Score(args) => score::run(args, session),
         Command::Sketch(args) => sketch::run(args, session),
+        Command::Watch(args) => watch::run(args, session),
         Command::Guard(args) => guard::run(args, session),
         Command::Bench(args) => bench::run(args, session),
         Command::Duel(args) => duel::run(args, session),

@@ -10,4 +10,5 @@ mod readme;
 mod references;
 mod sameness;
 mod setting;
+mod watch;
 mod worlds;

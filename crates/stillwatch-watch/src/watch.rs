@@ -1,0 +1,471 @@
+//! The watch itself: what is read is counted, and looked at when event time has come far
+//! enough.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use stillwatch_detect::observe::{Glance, Observer};
+use stillwatch_detect::piece::releases_near;
+use stillwatch_exchange::{Release, Time};
+use stillwatch_hunt::{Counted, HuntError, Hunted, Period, Progress, look};
+use stillwatch_ingest::read_releases;
+
+use crate::clock::Clock;
+use crate::deltas::{Deltas, Placed};
+use crate::feed::{Chunk, Feed, Position};
+use crate::settings::{WatchError, WatchSettings};
+use crate::spool::Spool;
+use crate::store::{Bounds, Counts, Meta, Store};
+
+/// Memory for what came since the last checkpoint, beyond which one is taken, in bytes.
+const DELTA_BYTES_MAX: usize = 512 << 20;
+/// Exchanges after which a checkpoint is taken: what a process that was killed has to read
+/// again.
+const CHECKPOINT_EXCHANGES: u64 = 2_000_000;
+/// Releases near an epoch are remembered for so many epochs.
+const RELEASE_EPOCHS: i64 = 8;
+
+/// Who runs a watch: whoever has a clock, a terminal and a place for findings.
+pub trait Host: Sync {
+    /// Called when all that is there has been read: waits until there may be more. `false`
+    /// ends the watch.
+    fn wait(&self) -> bool;
+
+    /// Whether the watch is to end now.
+    fn is_stopped(&self) -> bool;
+
+    /// A look begins.
+    fn looking(&self) {}
+
+    /// A look was taken. The findings go where they are followed.
+    ///
+    /// # Errors
+    /// They can't be put there; the watch ends, and takes this look again when it is run
+    /// again.
+    fn found(&self, hunted: Hunted) -> Result<(), String>;
+
+    /// So many exchanges have been counted since the state was begun.
+    fn counted(&self, exchanges: u64);
+
+    /// Something that whoever runs it should know.
+    fn say(&self, what: &str);
+}
+
+/// What a watch did until it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    pub counts: Counts,
+    pub looks: u64,
+    /// The end of the last look's window.
+    pub until: Option<Time>,
+}
+
+/// What a state takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// Pieces of accounts, each of one epoch or a part of one.
+    pub pieces: u64,
+    /// Bytes of the pieces in the database, what it needs to find them included.
+    pub piece_bytes: u64,
+    /// Bytes of its file.
+    pub file_bytes: u64,
+}
+
+/// Measures the state of a watch that has ended.
+///
+/// # Errors
+/// As [`watch`].
+pub fn state_size(settings: &WatchSettings) -> Result<StateSize, WatchError> {
+    let (store, _) = Store::open(&settings.state, settings.pace, settings.hunt.key)?;
+    store.size()
+}
+
+/// A stream that can't be read again.
+pub type Stream = Box<dyn Read + Send>;
+
+struct Watch<'a> {
+    settings: &'a WatchSettings,
+    host: &'a dyn Host,
+    progress: Arc<dyn Progress>,
+    store: Store,
+    feed: Feed,
+    clock: Clock,
+    meta: Meta,
+    deltas: Deltas,
+    releases: Vec<Release>,
+    released: Vec<(Time, u64)>,
+    /// The releases near each epoch.
+    near: BTreeMap<i64, Vec<(i64, u64)>>,
+    spool: PathBuf,
+    since_checkpoint: u64,
+    watched: Watched,
+    said: std::collections::BTreeSet<String>,
+}
+
+/// Watches until there is nothing more or the host ends it. `stream` is followed beside
+/// the paths. Blocks; its own threads do the work.
+///
+/// # Errors
+/// Unusable arguments or state, or the machine fails. A row or a file that can't be read
+/// is counted or told of, and the watch goes on.
+pub fn watch(
+    settings: &WatchSettings,
+    stream: Option<Stream>,
+    host: &dyn Host,
+    progress: Arc<dyn Progress>,
+) -> Result<Watched, WatchError> {
+    let workers = rayon::ThreadPoolBuilder::new()
+        .num_threads(settings.hunt.threads.max(1))
+        .build()
+        .map_err(|e| WatchError::Io { path: "threads".into(), source: std::io::Error::other(e) })?;
+    if settings.hunt.exchanges.iter().any(|path| path.contains("://")) {
+        return Err(WatchError::Usage(
+            "files and folders of this machine can be followed, URLs can not".to_owned(),
+        ));
+    }
+    let watch = Watch::begin(settings, host, progress, stream.is_some())?;
+    let stream = stream.map(|stream| Spooling::begin(stream, &watch.spool)).transpose()?;
+    watch.run(&workers, stream)
+}
+
+/// A thread that takes a stream.
+struct Spooling {
+    thread: JoinHandle<std::io::Result<()>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Spooling {
+    fn begin(stream: Stream, folder: &std::path::Path) -> Result<Self, WatchError> {
+        let mut spool = Spool::open(folder, "stdin").map_err(WatchError::io(folder))?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let thread = std::thread::Builder::new()
+            .name("spool".to_owned())
+            .spawn(move || {
+                let taken = spool.take_all(stream);
+                over.store(true, Ordering::Release);
+                taken
+            })
+            .map_err(WatchError::io(folder))?;
+        Ok(Spooling { thread, is_over })
+    }
+}
+
+impl<'a> Watch<'a> {
+    fn begin(
+        settings: &'a WatchSettings,
+        host: &'a dyn Host,
+        progress: Arc<dyn Progress>,
+        has_stream: bool,
+    ) -> Result<Self, WatchError> {
+        let hunt = &settings.hunt;
+        let (store, mut meta) = Store::open(&settings.state, settings.pace, hunt.key)?;
+        meta.is_spooled |= has_stream;
+        let positions: BTreeMap<String, Position> = store.files()?;
+        let spool = settings.state.join("spool");
+        fs::create_dir_all(&spool).map_err(WatchError::io(&spool))?;
+        let mut paths = hunt.exchanges.clone();
+        paths.push(spool.display().to_string());
+        let feed = Feed::new(paths, hunt.read.clone(), hunt.key, hunt.threads, positions);
+        let releases = match &hunt.releases {
+            Some(path) => {
+                let read = read_releases(std::slice::from_ref(path), &hunt.read);
+                read.map_err(|e| WatchError::Usage(e.to_string()))?.0
+            }
+            None => Vec::new(),
+        };
+        let observer = Observer::new(hunt.key);
+        let released = releases.iter().map(|r| (r.released_at, observer.model(&r.model))).collect();
+        Ok(Watch {
+            settings,
+            host,
+            progress,
+            store,
+            feed,
+            clock: Clock::new(settings.pace, meta.clock.clone()),
+            meta,
+            deltas: Deltas::new(hunt.threads),
+            releases,
+            released,
+            near: BTreeMap::new(),
+            spool,
+            since_checkpoint: 0,
+            watched: Watched::default(),
+            said: std::collections::BTreeSet::new(),
+        })
+    }
+
+    fn run(
+        mut self,
+        workers: &rayon::ThreadPool,
+        mut stream: Option<Spooling>,
+    ) -> Result<Watched, WatchError> {
+        let mut first = true;
+        loop {
+            // Asked before the look at what is there, which then is all.
+            let was_over = stream.as_ref().is_some_and(|s| s.is_over.load(Ordering::Acquire));
+            self.feed.scan(first)?;
+            first = false;
+            let is_last = self.settings.once && stream.is_none() || was_over;
+            self.feed.to_the_end = is_last;
+            let mut has_read = false;
+            while {
+                let feed = &mut self.feed;
+                workers.install(|| feed.refill())
+            } {
+                while let Some(chunk) = self.feed.pop() {
+                    has_read = true;
+                    self.count(&chunk, workers);
+                    self.checkpoint_if_full(workers)?;
+                    self.look_if_due(workers)?;
+                    if self.host.is_stopped() {
+                        return self.end(workers);
+                    }
+                }
+            }
+            self.tell_problems();
+            self.checkpoint(workers)?;
+            if has_read {
+                continue;
+            }
+            if is_last {
+                self.last_looks(workers)?;
+                if let Some(stream) = stream.take()
+                    && let Ok(Err(error)) = stream.thread.join()
+                {
+                    return Err(WatchError::Io { path: "standard input".into(), source: error });
+                }
+                return self.end(workers);
+            }
+            if self.host.is_stopped() || !self.host.wait() {
+                return self.end(workers);
+            }
+        }
+    }
+
+    fn end(mut self, workers: &rayon::ThreadPool) -> Result<Watched, WatchError> {
+        self.checkpoint(workers)?;
+        self.watched.counts = self.meta.counts.clone();
+        Ok(self.watched)
+    }
+
+    fn tell_problems(&mut self) {
+        for problem in &self.feed.problems {
+            if self.said.insert(problem.clone()) {
+                self.host.say(problem);
+            }
+        }
+    }
+
+    /// Counts rows. What lies before the next look goes into its epoch at once, what lies
+    /// after it is kept apart until the look is over.
+    fn count(&mut self, chunk: &Chunk, workers: &rayon::ThreadPool) {
+        let mut ticks: BTreeMap<i64, u64> = BTreeMap::new();
+        let counts = &mut self.meta.counts;
+        for (reason, count) in chunk.refused.named() {
+            *counts.refused.entry(reason).or_default() += count;
+        }
+        let (next, looked) = (self.clock.state.next, self.meta.looked);
+        let oldest = self.clock.oldest_epoch().unwrap_or(i64::MIN);
+        let grid = self.settings.pace.grid;
+        let (mut all, mut before, mut late, mut full) = (0, 0, 0, 0);
+        for glance in chunk.seen.iter().flat_map(|seen| &seen.glances) {
+            all += 1;
+            let epoch = grid.epoch(glance.time);
+            if epoch < oldest {
+                before += 1;
+                continue;
+            }
+            if self.meta.limits.get(&epoch).is_some_and(|limit| glance.account >= *limit) {
+                full += 1;
+            }
+            late += u64::from(looked.is_some_and(|looked| self.clock.step(glance.time) < looked));
+            *ticks.entry(self.clock.tick(glance.time)).or_default() += 1;
+            if !self.near.contains_key(&epoch) {
+                self.near.insert(epoch, releases_near(grid, epoch, &self.released));
+                while self.near.len() as i64 > RELEASE_EPOCHS
+                    && self.near.keys().next().is_some_and(|first| *first < oldest)
+                {
+                    self.near.pop_first();
+                }
+            }
+        }
+        counts.exchanges += all;
+        counts.before_window += before;
+        counts.accounts_full += full;
+        // Before the first look nothing is late.
+        counts.late +=
+            if self.watched.until.is_some() || self.meta.clock.next.is_some() { late } else { 0 };
+        self.since_checkpoint += all;
+        let (clock, limits, near) = (&self.clock, &self.meta.limits, &self.near);
+        let looks = self.settings.pace.looks();
+        let place = |glance: &Glance| {
+            let epoch = grid.epoch(glance.time);
+            if epoch < oldest || limits.get(&epoch).is_some_and(|l| glance.account >= *l) {
+                return None;
+            }
+            let step = clock.step(glance.time);
+            let part = match next {
+                Some(next) if step < next => 0,
+                _ => 1 + step.rem_euclid(looks) as u32,
+            };
+            let releases = near.get(&epoch).map_or(&[][..], Vec::as_slice);
+            Some(Placed { part: (epoch, part), releases })
+        };
+        workers.install(|| self.deltas.add(&chunk.seen, grid, &place));
+        for (tick, exchanges) in ticks {
+            self.clock.count(tick, exchanges);
+        }
+        self.host.counted(self.meta.counts.exchanges);
+    }
+
+    fn bounds(&self, is_exact: bool) -> Bounds {
+        let looks = self.settings.pace.looks();
+        let next = self.clock.state.next;
+        Bounds {
+            oldest: self.clock.oldest_epoch().unwrap_or(i64::MIN),
+            next: next.map_or((i64::MIN, 0), |next| {
+                (self.clock.epoch(next), 1 + next.rem_euclid(looks) as u32)
+            }),
+            accounts_max: self.settings.accounts_max,
+            is_exact,
+        }
+    }
+
+    fn checkpoint_if_full(&mut self, workers: &rayon::ThreadPool) -> Result<(), WatchError> {
+        if self.since_checkpoint >= CHECKPOINT_EXCHANGES || self.deltas.bytes() >= DELTA_BYTES_MAX {
+            self.checkpoint(workers)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, workers: &rayon::ThreadPool) -> Result<(), WatchError> {
+        self.commit(workers, false, false)
+    }
+
+    /// Stores all that has changed; `always` even where nothing has.
+    fn commit(
+        &mut self,
+        workers: &rayon::ThreadPool,
+        is_exact: bool,
+        always: bool,
+    ) -> Result<(), WatchError> {
+        let files = self.feed.changes();
+        if !always && self.deltas.is_empty() && files.is_empty() {
+            return Ok(());
+        }
+        let bounds = self.bounds(is_exact);
+        self.meta.clock = self.clock.state.clone();
+        self.meta.lost_us = self.meta.lost_us.max(self.feed.lost);
+        let (store, deltas, meta) = (&self.store, &self.deltas, &mut self.meta);
+        workers.install(|| store.commit(deltas, &files, meta, &bounds))?;
+        self.deltas.clear();
+        self.since_checkpoint = 0;
+        for path in self.feed.read_out(&self.spool) {
+            fs::remove_file(&path).map_err(WatchError::io(path.as_ref()))?;
+        }
+        Ok(())
+    }
+
+    fn look_if_due(&mut self, workers: &rayon::ThreadPool) -> Result<(), WatchError> {
+        if self.clock.begin(false) {
+            self.commit(workers, false, true)?;
+        }
+        while let Some(next) = self.clock.due() {
+            let end = self.clock.start(next);
+            // Files that are behind the others catch up first.
+            if self.feed.head().is_some_and(|head| head < end.0) {
+                break;
+            }
+            if !self.look_and_go_on(workers, next)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The looks that are left when nothing more will come. The last one may be in the
+    /// middle of its step, and is taken again if the watch goes on.
+    fn last_looks(&mut self, workers: &rayon::ThreadPool) -> Result<(), WatchError> {
+        if self.clock.begin(true) {
+            self.commit(workers, false, true)?;
+        }
+        let Some(end) = self.clock.end() else { return Ok(()) };
+        while let Some(next) = self.clock.state.next
+            && next < end
+        {
+            if !self.look_and_go_on(workers, next)? {
+                return Ok(());
+            }
+        }
+        if let Some(next) = self.clock.state.next {
+            self.look(workers, next)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the look before `next`, if there is anything new to see, and turns to the
+    /// next one; says whether it came to that.
+    fn look_and_go_on(
+        &mut self,
+        workers: &rayon::ThreadPool,
+        next: i64,
+    ) -> Result<bool, WatchError> {
+        if self.clock.has_news() && !self.look(workers, next)? {
+            return Ok(false);
+        }
+        self.meta.looked = Some(next);
+        self.clock.went_on();
+        self.commit(workers, false, true)?;
+        Ok(!self.host.is_stopped())
+    }
+
+    /// Hunts in the window before `next`; says whether it came to its end.
+    fn look(&mut self, workers: &rayon::ThreadPool, next: i64) -> Result<bool, WatchError> {
+        if self.host.is_stopped() {
+            return Ok(false);
+        }
+        self.host.looking();
+        self.commit(workers, true, true)?;
+        let grid = self.settings.pace.grid;
+        let last = self.clock.epoch(next - 1);
+        let to = self.clock.start(next);
+        let calendar = grid.calendar(last, &self.released).known_until(to);
+        let store = &self.store;
+        let members = workers.install(|| store.members(last, &calendar))?;
+        if members.is_empty() {
+            return Ok(true);
+        }
+        let hours = self.clock.hours(next);
+        let from = calendar.epoch_start(0);
+        let end = grid.start(last + 1);
+        let counted = Counted {
+            members,
+            releases: self.releases.clone(),
+            exchanges: hours.iter().map(|h| h.1).sum(),
+            hours,
+            calendar,
+            refused: self.meta.counts.refused.clone(),
+            file_problems: self.feed.problems.iter().cloned().collect(),
+            files: (!self.meta.is_spooled && self.meta.lost_us.is_none_or(|lost| lost < from.0))
+                .then(|| self.feed.reaching(from)),
+        };
+        let mut hunt = self.settings.hunt.clone();
+        hunt.period = Some(Period { from, to, end });
+        let hunted = match look(counted, &hunt, &self.progress) {
+            Ok(hunted) => hunted,
+            // The state is as it was, and the look is taken when the watch goes on.
+            Err(HuntError::Stopped) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        self.host.found(hunted).map_err(WatchError::Findings)?;
+        self.watched.looks += 1;
+        self.watched.until = Some(to);
+        Ok(true)
+    }
+}

@@ -1,0 +1,190 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use stillwatch_exchange::time::DAY_US;
+use stillwatch_hunt::{Hunted, Progress, Stage};
+use stillwatch_watch::{Host, Pace, Stream, WatchError, WatchSettings, Watched, watch};
+
+use super::hunt::Input;
+use crate::failure::Failure;
+use crate::out_folder::OutFolder;
+use crate::session::Session;
+use crate::summary::counted;
+use crate::{duration, memory, output};
+
+/// Hunts in exchanges as they come
+///
+/// PATH is a file that grows, a folder into which files arrive, or a pattern; `-` is
+/// standard input. Formats are those of `hunt`. Text of lines is followed line by line;
+/// Parquet, compressed files and JSON documents are read once, when they have arrived
+/// whole: write them under a name that begins with a dot and rename them.
+///
+/// Event time alone counts, in a window of four epochs. When the exchanges show that an
+/// epoch is over (or a part of one, with --look-every), the findings of the window replace
+/// those in DIR, in the same files as a hunt's; `guard --verdicts DIR` follows them.
+///
+/// What has been counted is kept below --state together with how far each source has been
+/// read. A watch that was killed at any moment goes on there, and counts nothing twice.
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    input: Input,
+
+    /// Where the findings go.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Folder for what has been counted; one for each watch.
+    #[arg(long, value_name = "DIR", default_value = "./stillwatch-watch")]
+    state: PathBuf,
+
+    /// Length of an epoch; the window has four.
+    #[arg(long, value_name = "LENGTH", default_value = "7d", value_parser = duration::parse)]
+    epoch: i64,
+
+    /// Time between looks; goes into an epoch without a rest [default: one day,
+    /// or one epoch where that is no number of days]
+    #[arg(long, value_name = "LENGTH", value_parser = duration::parse)]
+    look_every: Option<i64>,
+
+    /// How much later than others an exchange may come and still be in the first look that
+    /// it could be in [default: an eighth of the time between looks, at most 1h]
+    #[arg(long, value_name = "LENGTH", value_parser = duration::parse)]
+    lateness: Option<i64>,
+
+    /// Accounts of an epoch that are kept; of more, a fair sample of so many.
+    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    accounts_max: u64,
+
+    /// End when all that is there has been read, with a last look.
+    #[arg(long)]
+    once: bool,
+
+    /// Show excerpts of harvested prompts in the report.
+    #[arg(long)]
+    quote: bool,
+}
+
+/// Time between looks for what is new.
+const POLL: Duration = Duration::from_millis(500);
+/// Parts in which that time passes, so that a wish to stop is heard.
+const POLL_PARTS: u32 = 10;
+
+/// Watches until there is nothing more or it is told to end.
+pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
+    let mut hunt = args.input.settings(session, args.out.clone(), args.quote)?;
+    let has_input = hunt.exchanges.iter().any(|path| path == "-");
+    hunt.exchanges.retain(|path| path != "-");
+    let settings = WatchSettings {
+        hunt,
+        state: args.state.clone(),
+        pace: Pace::new(
+            args.epoch,
+            args.look_every.unwrap_or_else(|| look_every(args.epoch)),
+            args.lateness,
+        )?,
+        accounts_max: args.accounts_max,
+        once: args.once,
+    };
+    let out = OutFolder::prepare(&args.out)?;
+    let stream = has_input.then(|| Box::new(std::io::stdin()) as Stream);
+    let host = Terminal { session, out: &args.out };
+    let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
+    session.stages.begin(WATCH, None, "exchanges");
+    let began = Instant::now();
+    let watched = watch(&settings, stream, &host, progress)?;
+    session.stages.end(WATCH);
+    if watched.looks > 0 {
+        out.keep();
+    }
+    output::print(&summary(&watched, began.elapsed(), &args.out))
+}
+
+/// The time between looks where none is asked for. In docs/watch.md is what it is worth to
+/// look before an epoch is over.
+fn look_every(epoch_us: i64) -> i64 {
+    if epoch_us % DAY_US == 0 && epoch_us <= 60 * DAY_US { DAY_US } else { epoch_us }
+}
+
+/// The stage that a watch is in.
+const WATCH: &str = "watch";
+
+struct Terminal<'a> {
+    session: &'a Session,
+    out: &'a Path,
+}
+
+impl Host for Terminal<'_> {
+    fn wait(&self) -> bool {
+        for _ in 0..POLL_PARTS {
+            if self.session.stop.is_asked() {
+                return false;
+            }
+            std::thread::sleep(POLL / POLL_PARTS);
+        }
+        true
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.session.stop.is_asked()
+    }
+
+    fn found(&self, mut hunted: Hunted) -> Result<(), String> {
+        self.session.stages.begin(Stage::Write.name(), None, "files");
+        let report = stillwatch_report::render(&hunted.picture).map_err(|e| e.to_string())?;
+        hunted.run.wall_seconds = self.session.stages.seconds();
+        hunted.run.peak_memory_bytes = memory::peak_bytes();
+        stillwatch_hunt::write_findings(&hunted, &report, self.out).map_err(|e| e.to_string())?;
+        self.session.stages.end(Stage::Write.name());
+        let until = hunted.run.settings["period"]["to"].as_str().unwrap_or_default().to_owned();
+        let campaigns = counted(hunted.campaigns.len() as u64, "campaign");
+        let accounts = counted(hunted.members.len() as u64, "account");
+        output::print(&format!("{until}  {campaigns} of {accounts}\n")).map_err(|e| e.to_string())
+    }
+
+    fn counted(&self, exchanges: u64) {
+        self.session.stages.at(WATCH, exchanges);
+    }
+
+    fn say(&self, what: &str) {
+        output::note(what);
+    }
+}
+
+fn summary(watched: &Watched, took: Duration, out: &Path) -> String {
+    let counts = &watched.counts;
+    let mut text = format!(
+        "Counted {} in all, {} taken in {:.1} s.\n",
+        counted(counts.exchanges, "exchange"),
+        counted(watched.looks, "look"),
+        took.as_secs_f64()
+    );
+    let refused: u64 = counts.refused.values().sum();
+    for (count, what) in [
+        (counts.late, "came after the look that they would have been in; later looks have them"),
+        (counts.before_window, "lie before the window, and no look has them"),
+        (counts.ahead, "lie further ahead than can be kept"),
+        (counts.accounts_full, "are of accounts beyond --accounts-max"),
+        (refused, "rows or cells could not be read"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("{count:>9}  {what}\n"));
+        }
+    }
+    if watched.looks > 0 {
+        text.push_str(&format!("Findings {}\n", out.join("campaigns.json").display()));
+    }
+    text
+}
+
+impl From<WatchError> for Failure {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Usage(text) => Failure::Usage(text),
+            WatchError::Hunt(error) => error.into(),
+            other => Failure::Other(other.to_string()),
+        }
+    }
+}
