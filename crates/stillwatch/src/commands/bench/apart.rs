@@ -13,6 +13,7 @@ use stillwatch_bench::{Detector, Traffic};
 use stillwatch_detect::observe::Key;
 use stillwatch_hunt::{HuntSettings, Stage};
 
+use super::watch;
 use crate::commands::hunt;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -35,6 +36,17 @@ pub enum Part {
     Hunt {
         #[arg(long)]
         world: PathBuf,
+        #[arg(long)]
+        out: PathBuf,
+        #[arg(long)]
+        threads: usize,
+    },
+    /// A watch over a world, from its beginning.
+    Watch {
+        #[arg(long)]
+        exchanges: PathBuf,
+        #[arg(long)]
+        state: PathBuf,
         #[arg(long)]
         out: PathBuf,
         #[arg(long)]
@@ -99,6 +111,9 @@ pub fn run(part: &Part, session: &Session) -> Result<(), Failure> {
         Part::Scan { world, threads } => serde_json::to_string(&scan(world, *threads, session)?),
         Part::Hunt { world, out, threads } => {
             serde_json::to_string(&hunted(world, out, *threads, session)?)
+        }
+        Part::Watch { exchanges, state, out, threads } => {
+            serde_json::to_string(&watch::measured(exchanges, state, out, *threads, session)?)
         }
         Part::Calibrate { detector, world, budgets } => {
             serde_json::to_string(&calibrate(named(detector)?, world, budgets)?)

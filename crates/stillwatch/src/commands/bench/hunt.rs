@@ -87,7 +87,7 @@ pub fn run(args: &BenchHunt, session: &Session) -> Result<(), Failure> {
 }
 
 /// The bench's folder: of its own making, and removed unless it is to be kept.
-struct Dir<'a> {
+pub struct Dir<'a> {
     path: &'a Path,
     keep: bool,
 }
@@ -96,7 +96,7 @@ struct Dir<'a> {
 const MARK: &str = ".stillwatch-bench";
 
 impl<'a> Dir<'a> {
-    fn claim(path: &'a Path, keep: bool) -> Result<Self, Failure> {
+    pub fn claim(path: &'a Path, keep: bool) -> Result<Self, Failure> {
         let is_taken = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
         let mark = path.join(MARK);
         if is_taken && !mark.is_file() {
@@ -106,7 +106,7 @@ impl<'a> Dir<'a> {
             )));
         }
         std::fs::create_dir_all(path).map_err(Failure::at("make the folder", path))?;
-        std::fs::write(&mark, "made by `stillwatch bench hunt`, which may remove what is here\n")
+        std::fs::write(&mark, "made by `stillwatch bench`, which may remove what is here\n")
             .map_err(Failure::at("write", &mark))?;
         Ok(Dir { path, keep })
     }
@@ -158,6 +158,6 @@ fn report(scanned: &Measured, hunted: &Measured, threads: usize) -> String {
     text
 }
 
-fn rate(rows: u64, seconds: f64) -> String {
+pub fn rate(rows: u64, seconds: f64) -> String {
     HumanCount((rows as f64 / seconds.max(1e-9)) as u64).to_string()
 }

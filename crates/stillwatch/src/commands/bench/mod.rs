@@ -2,6 +2,7 @@ mod apart;
 mod detect;
 mod hunt;
 mod safe;
+mod watch;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, CellAlignment};
@@ -21,6 +22,7 @@ enum What {
     Hunt(hunt::BenchHunt),
     Detect(detect::BenchDetect),
     Safe(safe::BenchSafe),
+    Watch(watch::BenchWatch),
     /// One measurement in a process of its own, as JSON on standard output.
     #[command(hide = true, subcommand)]
     Part(apart::Part),
@@ -32,6 +34,7 @@ pub fn run(args: &Bench, session: &Session) -> Result<(), Failure> {
         What::Hunt(args) => hunt::run(args, session),
         What::Detect(args) => detect::run(args, session),
         What::Safe(args) => safe::run(args, session),
+        What::Watch(args) => watch::run(args, session),
         What::Part(part) => apart::run(part, session),
     }
 }
