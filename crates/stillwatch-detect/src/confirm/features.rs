@@ -189,9 +189,14 @@ pub struct Crowd {
     /// By epoch and hour of day, the second of these added up.
     pub hours: Vec<[f32; 24]>,
     /// The crowd's share on the new model in the first day, by release; `None` where
-    /// the release is not in the window.
+    /// the release is not in the window, or so late that it can't be told who stays.
     pub moved: Vec<Option<f64>>,
 }
+
+/// How much of the window must lie after a release: its first day, and as much as is looked
+/// at before it. Evaluation teams run everything on that day, which shows once they are
+/// gone and everybody else is still there.
+const SETTLED_US: i64 = 4 * stillwatch_exchange::time::DAY_US;
 
 impl Crowd {
     /// Adds up the population.
@@ -239,8 +244,7 @@ impl Crowd {
             .iter()
             .enumerate()
             .map(|(r, &(released, _))| {
-                // The whole first day must lie in the window.
-                if released < start || released + stillwatch_exchange::time::DAY_US > end {
+                if released < start || released + SETTLED_US > end {
                     return None;
                 }
                 let mut sum = 0.0;

@@ -12,7 +12,8 @@
 //!
 //! # Innocent explanations
 //!
-//! Evaluation teams, agents whose default moves.
+//! Evaluation teams, agents whose default moves. So nothing is said before three days have
+//! passed after that day: evaluation teams are gone then, which explains them.
 //!
 //! # How it is evaded, and at what cost
 //!
