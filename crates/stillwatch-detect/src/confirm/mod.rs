@@ -45,9 +45,10 @@ pub struct Confirm {
 /// Most clear or explain groups and are told of, and accuse none: acting together is what
 /// classes, offices and timetables do, asking nothing twice is what strangers do; to work
 /// at night, not to go on from an answer, to share a template and to ask for the reasoning
-/// is what innocent machines do as well. On twenty worlds of real prompts, what remains
-/// keeps innocents below 0.6 nats and 95 of 110 campaigns above 2.3; with coverage and
-/// demand it was 93, with rhythm fewer still.
+/// is what innocent machines do as well. On 41 worlds of real prompts, twenty of them
+/// without campaigns, what remains keeps groups of innocents below 1.4 nats, but for one
+/// that was nearly half a campaign, and 166 of 211 campaigns above 2.3; two more with
+/// rhythm beside balance, and innocents up to 1.9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its evidence is part of the score.
