@@ -40,6 +40,7 @@ mod server;
 mod settings;
 mod sse;
 mod state;
+mod steady;
 mod thin;
 mod upstream;
 

@@ -29,6 +29,12 @@ const WRITE_BYTES: usize = 64 << 10;
 /// a turn for the upstream's connection.
 const TURNS: u8 = 2;
 
+/// Has the task polled again when other tasks and sockets have had their turn. To wake it
+/// here would only poll it again ([`crate::steady`]).
+fn step_back(cx: &mut Context<'_>) {
+    let _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+}
+
 /// What a client is answered.
 #[derive(Debug)]
 pub enum Reply {
@@ -197,7 +203,7 @@ impl Relay {
                 Poll::Pending if self.turns == TURNS => break,
                 Poll::Pending => {
                     self.turns += 1;
-                    cx.waker().wake_by_ref();
+                    step_back(cx);
                     return Poll::Pending;
                 }
             }

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::seal;
 use crate::settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings};
 use crate::state::State;
+use crate::steady::Steady;
 use crate::upstream::Upstream;
 
 /// Connections at once, on each listener; further ones wait to be accepted.
@@ -198,7 +199,7 @@ async fn serve<S, B>(
         // Where it can't be set the connection is gone already.
         let _ = stream.set_nodelay(true);
         let connection = builder.serve_connection(TokioIo::new(stream), service(peer));
-        let connection = graceful.watch(connection);
+        let connection = Steady::new(graceful.watch(connection));
         let guard = Arc::clone(&guard);
         guard.metrics.connections.inc();
         tokio::spawn(async move {
