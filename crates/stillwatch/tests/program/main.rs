@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test may wait for a process to end")]
 
 mod bad_input;
+mod bench;
 mod duel;
 mod findings;
 mod guard;

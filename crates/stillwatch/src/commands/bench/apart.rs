@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use stillwatch_bench::{Detector, Traffic};
 use stillwatch_detect::observe::Key;
 use stillwatch_hunt::{HuntSettings, Stage};
 
-use super::watch;
+use super::{guard, watch};
 use crate::commands::hunt;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -49,6 +50,15 @@ pub enum Part {
         state: PathBuf,
         #[arg(long)]
         out: PathBuf,
+        #[arg(long)]
+        threads: usize,
+    },
+    /// Stands in for a model's API until it is ended.
+    Mock,
+    /// A minimal proxy, until it is ended.
+    Proxy {
+        #[arg(long)]
+        upstream: SocketAddr,
         #[arg(long)]
         threads: usize,
     },
@@ -108,6 +118,8 @@ pub struct Calibrated {
 pub fn run(part: &Part, session: &Session) -> Result<(), Failure> {
     let cannot = |error| Failure::Other(format!("cannot write JSON: {error}"));
     let json = match part {
+        Part::Mock => return guard::mock(),
+        Part::Proxy { upstream, threads } => return guard::minimal(*upstream, *threads),
         Part::Scan { world, threads } => serde_json::to_string(&scan(world, *threads, session)?),
         Part::Hunt { world, out, threads } => {
             serde_json::to_string(&hunted(world, out, *threads, session)?)

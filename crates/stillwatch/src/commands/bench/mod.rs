@@ -1,5 +1,6 @@
 mod apart;
 mod detect;
+mod guard;
 mod hunt;
 mod safe;
 mod watch;
@@ -23,6 +24,7 @@ enum What {
     Detect(detect::BenchDetect),
     Safe(safe::BenchSafe),
     Watch(watch::BenchWatch),
+    Guard(guard::BenchGuard),
     /// One measurement in a process of its own, as JSON on standard output.
     #[command(hide = true, subcommand)]
     Part(apart::Part),
@@ -35,6 +37,7 @@ pub fn run(args: &Bench, session: &Session) -> Result<(), Failure> {
         What::Detect(args) => detect::run(args, session),
         What::Safe(args) => safe::run(args, session),
         What::Watch(args) => watch::run(args, session),
+        What::Guard(args) => guard::run(args, session),
         What::Part(part) => apart::run(part, session),
     }
 }
