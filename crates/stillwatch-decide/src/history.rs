@@ -76,6 +76,12 @@ impl History {
         }
     }
 
+    /// What people have undone, without when responses began.
+    #[must_use]
+    pub(crate) fn undone(&self) -> History {
+        History { begun: HashMap::new(), ..self.clone() }
+    }
+
     fn leave_alone(&mut self, account_id: &str, until: Time) {
         let held = self.alone_until.entry_ref(account_id).or_insert(until);
         *held = (*held).max(until);

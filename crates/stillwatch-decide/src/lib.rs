@@ -5,7 +5,8 @@
 //! reload and never changes afterwards, so that any number of threads ask it without a
 //! lock. [`History`] keeps when an account's responses began and which were undone; it
 //! is the only thing that has to survive a restart, and it is a list of events that the
-//! caller stores. A [`Bucket`] is what all accounts of a campaign may take together.
+//! caller stores. A [`Bucket`] is what all accounts of a campaign may take together. A
+//! [`Rehearser`] tries a policy on traffic that has been.
 //!
 //! This crate must stay without I/O, clocks, async runtimes and randomness: the time is
 //! an argument, so that the same exchanges get the same verdicts whenever they are looked at.
@@ -13,11 +14,18 @@
 mod bucket;
 mod history;
 mod policy;
+mod rehearsal;
 mod table;
 mod verdict;
 
 pub use bucket::{Bucket, Rate, Wait};
 pub use history::{Event, History, HistoryError};
-pub use policy::{Appeal, Cap, Limits, Mode, Policy, PolicyError, Rule, Step};
+pub use policy::{
+    Appeal, Cap, Limits, Mode, Policy, PolicyError, Rule, Step, output_tokens_at_most,
+};
+pub use rehearsal::{
+    AccountTally, CampaignTally, InForceFrom, Known, Passed, Rehearsal, Rehearser, ResponseTally,
+    RuleTally, StepTally, Tally, Untouched,
+};
 pub use table::{Finding, InForce, Member, Table, Who};
-pub use verdict::{Response, Responses, Verdict};
+pub use verdict::{Place, Response, Responses, Verdict};

@@ -59,6 +59,21 @@ pub struct Cap {
     pub choices: u16,
 }
 
+/// The most output tokens that an exchange can cost: the largest number where the request
+/// sets no limit and no cap does. `asked_tokens` and `asked_choices` are what the request
+/// says.
+#[must_use]
+pub fn output_tokens_at_most(
+    asked_tokens: Option<u32>,
+    asked_choices: Option<u16>,
+    cap: Option<Cap>,
+) -> u32 {
+    let (tokens_max, choices_max) =
+        cap.map_or((u32::MAX, u16::MAX), |cap| (cap.output_tokens, cap.choices));
+    let tokens = asked_tokens.unwrap_or(u32::MAX).min(tokens_max);
+    tokens.saturating_mul(asked_choices.unwrap_or(1).min(choices_max).into())
+}
+
 /// Bounds of the gateway that have nothing to do with findings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

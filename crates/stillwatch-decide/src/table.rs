@@ -8,7 +8,7 @@ use stillwatch_exchange::{Campaign, CampaignKind, Time};
 use crate::bucket::Bucket;
 use crate::history::{Event, History};
 use crate::policy::{Mode, Policy};
-use crate::verdict::{Response, Responses, Verdict};
+use crate::verdict::{Place, Response, Responses, Verdict};
 
 /// A campaign and who belongs to it.
 #[derive(Clone, Debug)]
@@ -178,7 +178,7 @@ impl Table {
         }
         let mut gravest = Verdict::allow("what was done about the account has ended");
         for standing in standings {
-            let Some((intended, until)) = self.step(standing, now) else { continue };
+            let Some((place, intended, until)) = self.step(standing, now) else { continue };
             if gravest.campaign.is_some() && intended.gravest() <= gravest.intended.gravest() {
                 continue;
             }
@@ -190,19 +190,22 @@ impl Table {
                 }
             };
             let campaign = self.campaigns.get(standing.campaign as usize);
-            gravest = Verdict { responses, intended, campaign, until: Some(until), reason };
+            let place = Some(place);
+            gravest = Verdict { responses, intended, campaign, place, until: Some(until), reason };
         }
         gravest
     }
 
-    /// The step that a standing is in now, and when the step ends.
-    fn step(&self, standing: &Standing, now: Time) -> Option<(Responses, Time)> {
-        let rule = self.policy.rules.get(standing.rule as usize)?;
+    /// The step that a standing is in now, what it does, and when it ends.
+    fn step(&self, standing: &Standing, now: Time) -> Option<(Place, Responses, Time)> {
+        let rule_place = standing.rule as usize;
+        let rule = self.policy.rules.get(rule_place)?;
         let mut ends = standing.begins;
-        for step in &rule.steps {
+        for (step_place, step) in rule.steps.iter().enumerate() {
             ends = Time(ends.0.saturating_add(step.duration_us));
             if now < ends {
-                return Some((step.responses, ends));
+                let place = Place { rule: rule_place, step: step_place };
+                return Some((place, step.responses, ends));
             }
         }
         None

@@ -103,6 +103,15 @@ impl fmt::Debug for Responses {
     }
 }
 
+/// Where in the policy a verdict comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Among the policy's rules, from 0.
+    pub rule: usize,
+    /// Among the rule's steps, from 0.
+    pub step: usize,
+}
+
 /// What holds for an account at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Verdict<'t> {
@@ -114,6 +123,8 @@ pub struct Verdict<'t> {
     pub intended: Responses,
     /// The campaign that it is done for; none where the account is allowed.
     pub campaign: Option<&'t Arc<InForce>>,
+    /// The rule and the step that it comes from; none where the account is allowed.
+    pub place: Option<Place>,
     /// When this step ends; none where the account is allowed.
     pub until: Option<Time>,
     /// A sentence without anybody's name in it.
@@ -127,6 +138,7 @@ impl Verdict<'_> {
             responses: Responses(0),
             intended: Responses(0),
             campaign: None,
+            place: None,
             until: None,
             reason,
         }

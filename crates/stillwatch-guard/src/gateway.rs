@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
-use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, Who};
+use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, Who, output_tokens_at_most};
 use stillwatch_exchange::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -338,11 +338,14 @@ fn respond(
     if verdict.responses.has(Deed::Slow)
         && let Some(campaign) = verdict.campaign
     {
-        let tokens = output_tokens_at_most(
-            endpoint,
-            asked,
-            edit.cap.map(|cap| (cap.output_tokens, cap.choices)),
-        );
+        let tokens = match endpoint {
+            Endpoint::Embeddings => 1,
+            _ => output_tokens_at_most(
+                asked.request_max_tokens,
+                asked.request_choice_count,
+                edit.cap,
+            ),
+        };
         let taken = campaign
             .bucket
             .take(tokens, guard.monotonic())
@@ -350,17 +353,6 @@ fn respond(
         underway.taken = Some((Arc::clone(campaign), taken));
     }
     Ok(sent)
-}
-
-/// The most output tokens that an exchange can cost; the largest number where the
-/// request sets no limit.
-fn output_tokens_at_most(endpoint: Endpoint, asked: &Asked<'_>, cap: Option<(u32, u16)>) -> u32 {
-    if endpoint == Endpoint::Embeddings {
-        return 1;
-    }
-    let (tokens_max, choices_max) = cap.unwrap_or((u32::MAX, u16::MAX));
-    let tokens = asked.request_max_tokens.unwrap_or(u32::MAX).min(tokens_max);
-    tokens.saturating_mul(asked.request_choice_count.unwrap_or(1).min(choices_max).into())
 }
 
 /// Passes an exchange on; what comes back, and how it is read.

@@ -17,6 +17,30 @@ use stillwatch_decide::{Event, History};
 
 use crate::settings::GuardError;
 
+/// Where a state folder has the records of exchanges.
+#[must_use]
+pub fn records_folder(folder: &Path) -> PathBuf {
+    folder.join("records")
+}
+
+/// Reads what began and what was undone in a state folder, whether a guard uses it or not.
+///
+/// # Errors
+/// It can't be read, or is broken.
+pub fn read_history(folder: &Path) -> Result<History, GuardError> {
+    history(&folder.join("verdicts.jsonl")).map(|(history, _)| history)
+}
+
+/// The history in a file, and how many bytes of it are whole; empty where there is none.
+fn history(path: &Path) -> Result<(History, usize), GuardError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(GuardError::at("read", path)(error)),
+    };
+    History::parse(&text).map_err(|error| GuardError::Usage(format!("{}: {error}", path.display())))
+}
+
 /// A state folder that this process alone uses.
 #[derive(Debug)]
 pub struct State {
@@ -33,7 +57,7 @@ impl State {
     /// # Errors
     /// It can't be written, another guard uses it, or the history is broken.
     pub fn open(folder: &Path) -> Result<(Self, History), GuardError> {
-        let (journal, records) = (folder.join("journal"), folder.join("records"));
+        let (journal, records) = (folder.join("journal"), records_folder(folder));
         for folder in [&journal, &records] {
             fs::create_dir_all(folder).map_err(GuardError::at("make the folder", folder))?;
         }
@@ -46,13 +70,7 @@ impl State {
             ))
         })?;
         let verdicts = folder.join("verdicts.jsonl");
-        let text = match fs::read_to_string(&verdicts) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(GuardError::at("read", &verdicts)(error)),
-        };
-        let (history, whole) = History::parse(&text)
-            .map_err(|error| GuardError::Usage(format!("{}: {error}", verdicts.display())))?;
+        let (history, whole) = history(&verdicts)?;
         let events = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -21,7 +21,7 @@ mod write;
 pub use functions::glances;
 pub use look::{Counted, look};
 pub use null::{NullRecord, NullSettings, Placebo, null};
-pub use references::{Entry, GROUPS, GroupEntry, Shared, add, read_groups};
+pub use references::{Entry, GROUPS, GroupEntry, Shared, add, read_groups, read_references};
 pub use run::{Hunted, RunRecord, hunt};
 pub use settings::{HuntError, HuntSettings, Period, Progress, Stage};
 pub use write::{HarvestFile, write_findings};

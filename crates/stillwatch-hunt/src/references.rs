@@ -194,6 +194,15 @@ pub(crate) fn read(path: &Path) -> Result<References, HuntError> {
     Ok(references)
 }
 
+/// The entries of a references file, as they stand there.
+///
+/// # Errors
+/// It can't be read, or a line is no reference; the line is named.
+pub fn read_references(path: &Path) -> Result<Vec<Entry>, HuntError> {
+    read(path)?;
+    Ok(entries(path)?.into_iter().map(|(_, entry)| entry).collect())
+}
+
 /// The groups that a hunt wrote beside its findings.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod memory;
 mod out_folder;
 mod output;
 mod progress;
+mod rehearsed;
 mod session;
 mod stop;
 mod summary;

@@ -245,7 +245,7 @@ pub fn counted(count: u64, noun: &str) -> String {
 }
 
 /// A large count in words: `34.0 M`.
-fn rounded(count: u64) -> String {
+pub fn rounded(count: u64) -> String {
     match count as f64 {
         n if n >= 1e9 => format!("{:.1} G", n / 1e9),
         n if n >= 1e6 => format!("{:.1} M", n / 1e6),

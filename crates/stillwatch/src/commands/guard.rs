@@ -8,6 +8,7 @@ use clap::Args;
 use stillwatch_exchange::Time;
 use stillwatch_guard::{ADMIN_KEY_BYTES_MIN, GuardError, Running, Settings, Source};
 
+use super::rehearse::{self, Rehearse};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::{Session, threads};
@@ -31,8 +32,8 @@ pub struct Guard {
     listen: SocketAddr,
 
     /// The model API's base URL; a path prefix is kept.
-    #[arg(long, value_name = "URL")]
-    upstream: String,
+    #[arg(long, value_name = "URL", required_unless_present = "rehearse")]
+    upstream: Option<String>,
 
     /// Where administration connects: decisions, metrics, undoing.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
@@ -40,20 +41,20 @@ pub struct Guard {
 
     /// The policy file; without one the guard only observes.
     #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    pub policy: Option<PathBuf>,
 
     /// Folder for records and for what was undone.
     #[arg(long, value_name = "DIR", default_value = "./stillwatch")]
-    state: PathBuf,
+    pub state: PathBuf,
 
     /// Table of credential_hash (SHA-256 in hex), account_id, organization_id; Parquet or
     /// JSON Lines. A key that is not in it is its own account.
     #[arg(long, value_name = "PATH")]
-    credentials: Option<PathBuf>,
+    pub credentials: Option<PathBuf>,
 
     /// Findings of a hunt: the folder it wrote.
     #[arg(long, value_name = "PATH")]
-    verdicts: Vec<String>,
+    pub verdicts: Vec<String>,
 
     /// How often records become Parquet, in seconds; sooner where there are many.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -62,6 +63,9 @@ pub struct Guard {
     /// Threads to work with; one for each processor by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+
+    #[command(flatten)]
+    pub rehearse: Rehearse,
 }
 
 /// How long a request's head may take to arrive, and a connection stay idle.
@@ -72,10 +76,14 @@ const WELL_KNOWN: &[&str] =
     &["changeme", "change-me", "password", "secret", "default", "example", "admin", "test"];
 
 /// Guards until it is told to end.
-pub fn run(args: &Guard, _: &Session) -> Result<(), Failure> {
-    let upstream = args.upstream.parse().map_err(|error| {
-        Failure::Usage(format!("--upstream {} is no URL: {error}", args.upstream))
-    })?;
+pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
+    if args.rehearse.is_asked() {
+        return rehearse::run(args, session);
+    }
+    let upstream = args.upstream.as_deref().unwrap_or_default();
+    let upstream = upstream
+        .parse()
+        .map_err(|error| Failure::Usage(format!("--upstream {upstream} is no URL: {error}")))?;
     let verdicts = args.verdicts.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
     let mut run_id = [0; 8];
     random(&mut run_id)?;
@@ -160,7 +168,7 @@ impl Signals {
     }
 }
 
-fn source(path: &str) -> Result<Source, Failure> {
+pub fn source(path: &str) -> Result<Source, Failure> {
     if path.contains("://") {
         return Err(Failure::Usage(format!(
             "--verdicts {path}: only the folder that a hunt wrote can be followed"

@@ -7,6 +7,7 @@ mod duel;
 mod guard;
 mod hunt;
 mod null;
+mod rehearse;
 mod score;
 mod simulate;
 mod sketch;
@@ -16,6 +17,7 @@ use clap::Subcommand;
 
 use crate::failure::Failure;
 use crate::session::Session;
+pub use rehearse::Rehearsed;
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod findings;
 mod guard;
 mod readme;
 mod references;
+mod rehearse;
 mod sameness;
 mod setting;
 mod watch;
