@@ -98,8 +98,8 @@ impl Bucket {
     }
 
     /// Says what an exchange has cost in the end, for which `taken` were taken.
-    pub fn settle(&self, taken: u32, used: u64, now: i64) {
-        let taken_ns = self.rate.nanoseconds(taken.into());
+    pub fn settle(&self, taken: u64, used: u64, now: i64) {
+        let taken_ns = self.rate.nanoseconds(taken);
         let used_ns = self.rate.nanoseconds(used);
         // A debt is counted from now, even if the bucket has been full for long.
         let _ = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
@@ -153,7 +153,7 @@ mod tests {
                 now += pause;
                 if let Ok(taken) = bucket.take(asked, now) {
                     let spent = (f64::from(taken) * share).floor();
-                    bucket.settle(taken, spent as u64, now);
+                    bucket.settle(taken.into(), spent as u64, now);
                     used += spent;
                 }
                 let limit = f64::from(burst) + f64::from(rate) * now as f64 / MINUTE_NS as f64;

@@ -160,6 +160,10 @@ pub struct Policy {
     pub mode: Mode,
     /// Whether answers carry a `stillwatch-verdict` header.
     pub say_verdict: bool,
+    /// Whether a verdict that becomes `verify` or `refuse` ends streams under way.
+    pub cut_streams: bool,
+    /// Whether `slow` holds streams back instead of refusing what they can cost.
+    pub pace_streams: bool,
     /// How long an account is left alone after somebody lifted its verdict or cleared
     /// its campaign, in microseconds.
     pub lift_us: i64,
@@ -179,6 +183,8 @@ impl Default for Policy {
         Policy {
             mode: Mode::Observe,
             say_verdict: false,
+            cut_streams: false,
+            pace_streams: false,
             lift_us: LIFT_DAYS * 24 * HOUR_US,
             appeal: Appeal::default(),
             exempt_accounts: HashSet::default(),
@@ -257,6 +263,8 @@ struct PolicyFile {
     mode: Mode,
     #[serde(default)]
     say_verdict: bool,
+    #[serde(default)]
+    cut_streams: bool,
     lift_for: Option<Spanned<String>>,
     #[serde(default)]
     appeal: Appeal,
@@ -284,6 +292,8 @@ struct ExemptFile {
 struct SlowFile {
     output_tokens_per_minute: Spanned<u32>,
     burst_tokens: Option<Spanned<u32>>,
+    #[serde(default)]
+    pace_streams: bool,
 }
 
 #[derive(Deserialize)]
@@ -353,6 +363,7 @@ enum OneOrMany {
 
 impl PolicyFile {
     fn meant(self) -> Result<Policy, Wrong> {
+        let pace_streams = self.slow.as_ref().is_some_and(|slow| slow.pace_streams);
         let slow = match self.slow {
             None => SLOW,
             Some(slow) => {
@@ -378,6 +389,8 @@ impl PolicyFile {
         Ok(Policy {
             mode: self.mode,
             say_verdict: self.say_verdict,
+            cut_streams: self.cut_streams,
+            pace_streams,
             lift_us,
             appeal: self.appeal,
             exempt_accounts: self.exempt.accounts.into_iter().collect(),
@@ -564,8 +577,8 @@ steps = [
     fn errors_name_the_line_and_what_to_do() {
         check_error(
             "mode = \"enforce\"\nrules = 3\n",
-            "line 2: unknown field `rules`, expected one of `mode`, `say_verdict`, `lift_for`, \
-             `appeal`, `exempt`, `slow`, `cap`, `limits`, `rule`",
+            "line 2: unknown field `rules`, expected one of `mode`, `say_verdict`, `cut_streams`, \
+             `lift_for`, `appeal`, `exempt`, `slow`, `cap`, `limits`, `rule`",
         );
         check_error(
             "mode = \"angry\"",

@@ -345,9 +345,12 @@ fn outcomes(
     if responses.has(Response::Slow)
         && let Some(campaign) = verdict.campaign
     {
-        let tokens = match passed.is_embedding {
-            true => 1,
-            false => output_tokens_at_most(passed.max_tokens, passed.choices, cap),
+        // A paced stream is let in and pays as it comes.
+        let is_paced = policy.pace_streams && passed.is_stream;
+        let tokens = if passed.is_embedding || is_paced {
+            1
+        } else {
+            output_tokens_at_most(passed.max_tokens, passed.choices, cap)
         };
         let Ok(taken) = campaign.bucket.take(tokens, now_ns) else {
             return (vec![(Response::Slow, refused)], refused);
@@ -357,7 +360,7 @@ fn outcomes(
             Some(_) => given - shorter.kept_output_tokens,
             None => u64::from(taken),
         };
-        campaign.bucket.settle(taken, used, now_ns);
+        campaign.bucket.settle(taken.into(), used, now_ns);
     }
     let mut whole = shorter;
     let done = responses

@@ -88,6 +88,16 @@ impl Answer {
         }
     }
 
+    /// How many bytes of an event that has not ended were fed; none for what is no stream
+    /// that can be read.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> Option<usize> {
+        match &self.form {
+            Form::Stream(events) => Some(events.unfinished_bytes()),
+            Form::Document(..) | Form::Unread => None,
+        }
+    }
+
     /// What was read of it.
     #[must_use]
     pub fn finish(mut self) -> Measured {

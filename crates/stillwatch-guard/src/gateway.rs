@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
-use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, Who, output_tokens_at_most};
+use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, output_tokens_at_most};
 use stillwatch_exchange::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::answer::{Answer, Measured};
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
+use crate::cut::{self, Cutter};
 use crate::edit::{Edit, edited};
 use crate::journal::{Arrival, Ending, Journal};
 use crate::keys::{CredentialHash, Owner, credential};
@@ -30,7 +31,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::network::client_address;
 use crate::refusal::Refusal;
-use crate::relay::{Recorded, Relay, Reply};
+use crate::relay::{Changes, Recorded, Relay, Reply};
 use crate::seal::digest_text;
 use crate::thin::Thinner;
 use crate::upstream::{Outgoing, Upstream, strip_hop_by_hop};
@@ -99,11 +100,73 @@ pub struct Underway {
     sequence: u64,
     exchange_id: String,
     /// What was taken from a campaign's bucket.
-    taken: Option<(Arc<InForce>, u32)>,
+    taken: Option<(Arc<InForce>, u64)>,
+    /// Whose it is and what was asked, for verdicts that change while it is answered.
+    owner: Owner,
+    endpoint: Endpoint,
+    followed: Followed,
     is_ended: bool,
 }
 
+/// The verdict that an answer under way was last held against.
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    version: u64,
+    /// When that verdict's step ends.
+    until: Option<Time>,
+}
+
+/// The bucket has too few tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Short {
+    /// The tokens that are still wanted.
+    pub tokens: u64,
+    /// How long to wait for the next of them.
+    pub duration: Duration,
+}
+
 impl Underway {
+    /// Takes the tokens of a part of the answer from the campaign's bucket, where the
+    /// exchange is slowed; of more than a burst, a burst after the other.
+    ///
+    /// # Errors
+    /// There are too few; what was taken before stays taken.
+    pub fn take(&mut self, mut tokens: u64) -> Result<(), Short> {
+        let Some((campaign, taken)) = &mut self.taken else { return Ok(()) };
+        while tokens > 0 {
+            let wanted = u32::try_from(tokens).unwrap_or(u32::MAX);
+            match campaign.bucket.take(wanted, self.guard.monotonic()) {
+                Ok(got) => {
+                    *taken += u64::from(got);
+                    tokens = tokens.saturating_sub(got.into());
+                }
+                Err(wait) => {
+                    let duration = Duration::from_nanos(wait.nanoseconds.unsigned_abs());
+                    return Err(Short { tokens, duration });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The events that end the answer, if the account's verdict has become one that shuts
+    /// it out: by a reload, by somebody's word, or because a step is over.
+    pub fn shut_out(&mut self) -> Option<Bytes> {
+        let guard = &self.guard;
+        let version = guard.live.version();
+        let is_over = self.followed.until.is_some_and(|until| until <= (guard.clock)());
+        if version == self.followed.version && !is_over {
+            return None;
+        }
+        let in_force = guard.live.now();
+        let policy = in_force.table.policy();
+        let verdict = in_force.table.decide(&self.owner.who(), (guard.clock)());
+        self.followed = Followed { version, until: verdict.until };
+        let refusal = shut_out(&verdict).filter(|_| policy.cut_streams)?;
+        guard.metrics.cut.inc();
+        Some(cut::refused(self.endpoint, refusal, &policy.appeal).into())
+    }
+
     /// Records the end.
     pub fn end(&mut self, status: Option<u16>, measured: &Measured) {
         if std::mem::replace(&mut self.is_ended, true) {
@@ -117,7 +180,7 @@ impl Underway {
             let used = match (is_success, measured.usage_output_tokens) {
                 (false, _) => 0,
                 (true, Some(tokens)) => u64::from(tokens),
-                (true, None) => u64::from(*taken),
+                (true, None) => *taken,
             };
             campaign.bucket.settle(*taken, used, guard.monotonic());
         }
@@ -172,8 +235,7 @@ pub async fn answer(
         return refused(Refusal::Ambiguous);
     };
     let owner = in_force.credentials.owner(credential.as_ref());
-    let who =
-        Who { account_id: &owner.account_id, organization_id: owner.organization_id.as_deref() };
+    let who = owner.who();
 
     if endpoint == Endpoint::Other {
         let verdict = in_force.table.decide(&who, (guard.clock)());
@@ -216,14 +278,17 @@ pub async fn answer(
 
     let verdict = in_force.table.decide(&who, (guard.clock)());
     guard.metrics.count_verdict(&verdict);
-    let deed = respond(&guard, endpoint, &verdict, policy, &asked, &body, &mut underway);
+    let is_paced = policy.pace_streams
+        && verdict.responses.has(Deed::Slow)
+        && asked.request_stream == Some(true)
+        && endpoint != Endpoint::Embeddings;
+    let deed = respond(&guard, endpoint, &verdict, policy, &asked, is_paced, &body, &mut underway);
     let outcome = match deed {
         Err(refusal) => Err(refusal),
         Ok(sent) => {
             drop(asked);
-            let is_thin = verdict.responses.has(Deed::Withhold);
             let outgoing = Either::Left(Full::new(sent.unwrap_or(body)));
-            exchange(&guard, policy, endpoint, head, outgoing, is_thin).await
+            exchange(&guard, policy, endpoint, head, outgoing, &verdict).await
         }
     };
     drop(held);
@@ -232,15 +297,17 @@ pub async fn answer(
             underway.end(Some(refusal.status().as_u16()), &Measured::default());
             refused(refusal)
         }
-        Ok((reply, answer, thinner)) => {
+        Ok((reply, answer, mut changes)) => {
             let (mut head, incoming) = reply.into_parts();
             let status = head.status.as_u16();
-            if thinner.is_some() {
+            if changes.is_any() {
                 head.headers.remove(CONTENT_LENGTH);
             }
-            let recorded = Recorded { underway, answer, status };
+            changes.is_paced &= is_paced;
+            underway.followed.until = verdict.until;
+            let recorded = Recorded { underway, answer, status, is_shut_out: false };
             let pause = Duration::from_secs(policy.limits.pause_seconds.into());
-            let relay = Relay::new(incoming, Some(recorded), thinner, pause);
+            let relay = Relay::new(incoming, Some(recorded), changes, pause);
             Response::from_parts(head, Reply::Relay(Box::new(relay)))
         }
     };
@@ -297,7 +364,16 @@ fn arrive(
         },
     );
     guard.metrics.exchanges_open.inc();
-    Underway { guard: Arc::clone(guard), sequence, exchange_id, taken: None, is_ended: false }
+    Underway {
+        guard: Arc::clone(guard),
+        sequence,
+        exchange_id,
+        taken: None,
+        owner: owner.clone(),
+        endpoint,
+        followed: Followed { version: guard.live.version(), until: None },
+        is_ended: false,
+    }
 }
 
 /// The refusal of an account that may not use the API at all for now.
@@ -312,6 +388,7 @@ pub(crate) fn shut_out(verdict: &Verdict<'_>) -> Option<Refusal> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "they are the parts of one request, each used once")]
 /// Does what the verdict says to a request: it is refused, or its body changed (none
 /// where it goes as it came).
 fn respond(
@@ -320,6 +397,7 @@ fn respond(
     verdict: &Verdict<'_>,
     policy: &Policy,
     asked: &Asked<'_>,
+    is_paced: bool,
     body: &Bytes,
     underway: &mut Underway,
 ) -> Result<Option<Bytes>, Refusal> {
@@ -340,6 +418,8 @@ fn respond(
     {
         let tokens = match endpoint {
             Endpoint::Embeddings => 1,
+            // The rest is taken as it comes.
+            _ if is_paced => 1,
             _ => output_tokens_at_most(
                 asked.request_max_tokens,
                 asked.request_choice_count,
@@ -350,7 +430,7 @@ fn respond(
             .bucket
             .take(tokens, guard.monotonic())
             .map_err(|wait| Refusal::Slowed { seconds: wait.seconds() })?;
-        underway.taken = Some((Arc::clone(campaign), taken));
+        underway.taken = Some((Arc::clone(campaign), taken.into()));
     }
     Ok(sent)
 }
@@ -362,8 +442,8 @@ async fn exchange(
     endpoint: Endpoint,
     mut head: Parts,
     body: Outgoing,
-    is_thin: bool,
-) -> Result<(Response<Incoming>, Answer, Option<Thinner>), Refusal> {
+    verdict: &Verdict<'_>,
+) -> Result<(Response<Incoming>, Answer, Changes), Refusal> {
     // What is compressed can't be measured on its way.
     head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.remove(CONTENT_LENGTH);
@@ -379,16 +459,28 @@ async fn exchange(
         guard.metrics.unread.inc();
         Answer::unread(endpoint)
     };
-    let mut thinner = None;
-    if is_thin && reply.status().is_success() {
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        let is_stream = kind.eq_ignore_ascii_case("text/event-stream");
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    let is_stream = kind.eq_ignore_ascii_case("text/event-stream");
+    let mut changes = Changes::default();
+    if !reply.status().is_success() {
+        return Ok((reply, answer, changes));
+    }
+    if verdict.responses.has(Deed::Withhold) {
         if !is_plain || !(is_stream || kind.eq_ignore_ascii_case("application/json")) {
             return Err(Refusal::NotThinned);
         }
-        thinner = Some(Thinner::new(endpoint, is_stream));
+        changes.thinner = Some(Thinner::new(endpoint, is_stream));
     }
-    Ok((reply, answer, thinner))
+    if is_stream {
+        changes.follows_verdict = policy.cut_streams;
+        let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
+        let tokens_max = cap.map(|cap| u64::from(cap.output_tokens) * u64::from(cap.choices));
+        changes.is_paced = policy.pace_streams && verdict.responses.has(Deed::Slow);
+        if is_plain && (tokens_max.is_some() || changes.is_paced) {
+            changes.cutter = Some(Cutter::new(endpoint, tokens_max));
+        }
+    }
+    Ok((reply, answer, changes))
 }
 
 /// Passes on what is no exchange.
@@ -400,7 +492,7 @@ async fn pass(
 ) -> Result<Response<Reply>, Refusal> {
     let reply = send(guard, policy, head, Either::Right(body)).await?;
     let pause = Duration::from_secs(policy.limits.pause_seconds.into());
-    Ok(reply.map(|body| Reply::Relay(Box::new(Relay::new(body, None, None, pause)))))
+    Ok(reply.map(|body| Reply::Relay(Box::new(Relay::new(body, None, Changes::default(), pause)))))
 }
 
 /// Sends a request to the upstream and waits for the head of its answer.

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
+use stillwatch_decide::Who;
 
 /// SHA-256 of a key: what the credentials table and `credential_id` hold, in hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub struct Owner {
     pub account_id: Arc<str>,
     pub organization_id: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// The owner as the table of verdicts knows it.
+    #[must_use]
+    pub fn who(&self) -> Who<'_> {
+        Who { account_id: &self.account_id, organization_id: self.organization_id.as_deref() }
+    }
 }
 
 /// The table of credentials.

@@ -2,6 +2,7 @@
 //! without a lock; changes are made one at a time.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,8 @@ struct Inputs {
 #[derive(Debug)]
 pub struct Live {
     in_force: ArcSwap<InForce>,
+    /// Counts what was put in force.
+    version: AtomicU64,
     files: Files,
     change: Mutex<Changing>,
 }
@@ -121,6 +124,7 @@ impl Live {
         let inputs = files.read()?;
         let live = Live {
             in_force: ArcSwap::default(),
+            version: AtomicU64::new(0),
             files,
             change: Mutex::new(Changing { state, history, stamps }),
         };
@@ -131,6 +135,11 @@ impl Live {
     /// What is in force now.
     pub fn now(&self) -> Arc<InForce> {
         self.in_force.load_full()
+    }
+
+    /// Another number whenever something else is in force.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn changing(&self) -> MutexGuard<'_, Changing> {
@@ -151,6 +160,7 @@ impl Live {
         events.iter().for_each(|event| changing.history.apply(event));
         let counts = (table.campaigns().len(), table.accounts_named());
         self.in_force.store(Arc::new(InForce { table, credentials, findings }));
+        self.version.fetch_add(1, Ordering::Release);
         Ok(counts)
     }
 

@@ -37,6 +37,7 @@ pub struct Metrics {
     pub input_tokens: Counter,
     pub output_tokens: Counter,
     pub aborted: Counter,
+    pub cut: Counter,
     pub passed: Counter,
     pub unread: Counter,
     pub records_sealed: Counter,
@@ -64,6 +65,7 @@ impl Metrics {
         let input_tokens = counter("input_tokens", "Input tokens by the vendor's figures");
         let output_tokens = counter("output_tokens", "Output tokens by the vendor's figures");
         let aborted = counter("aborted", "Exchanges that either side broke off");
+        let cut = counter("cut", "Streams that a changed verdict has ended");
         let passed = counter("passed", "Requests passed on that are no exchanges");
         let unread = counter("unread", "Requests and answers that could not be read");
         let records_sealed = counter("records_sealed", "Exchanges written to Parquet");
@@ -100,6 +102,7 @@ impl Metrics {
             input_tokens,
             output_tokens,
             aborted,
+            cut,
             passed,
             unread,
             records_sealed,

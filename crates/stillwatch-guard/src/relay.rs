@@ -5,6 +5,7 @@
 //! one piece, so that a burst of events costs one write. It never waits for more: when
 //! nothing further is ready at once, what is there goes out.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::answer::{Answer, Measured};
+use crate::cut::Cutter;
 use crate::gateway::Underway;
 use crate::thin::Thinner;
 
@@ -67,9 +69,31 @@ impl Body for Reply {
         match self {
             Reply::Whole(body) => body.size_hint(),
             // Before the first poll, which is when it is asked.
-            Reply::Relay(relay) if relay.thinner.is_none() => relay.incoming.size_hint(),
-            Reply::Relay(_) => SizeHint::default(),
+            Reply::Relay(relay) => match &relay.incoming {
+                Some(incoming) if !relay.changes.is_any() => incoming.size_hint(),
+                _ => SizeHint::default(),
+            },
         }
+    }
+}
+
+/// What may be changed of an answer on its way.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub thinner: Option<Thinner>,
+    /// Holds a stream to its cap, or counts it.
+    pub cutter: Option<Cutter>,
+    /// Whether the stream's tokens are taken from the campaign's bucket as they come.
+    pub is_paced: bool,
+    /// Whether a verdict that changes may end the stream.
+    pub follows_verdict: bool,
+}
+
+impl Changes {
+    /// Whether the length may become another.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.thinner.is_some() || self.cutter.is_some() || self.follows_verdict
     }
 }
 
@@ -79,15 +103,24 @@ pub struct Recorded {
     pub underway: Underway,
     pub answer: Answer,
     pub status: u16,
+    /// Whether a verdict has ended it.
+    pub is_shut_out: bool,
 }
 
 /// An answer that passes.
 #[derive(Debug)]
 pub struct Relay {
-    incoming: Incoming,
+    /// None once the upstream has said all, or nothing more of it is wanted.
+    incoming: Option<Incoming>,
     /// None for what is no exchange, and once the end is recorded.
     recorded: Option<Recorded>,
-    thinner: Option<Thinner>,
+    changes: Changes,
+    /// Events that wait for tokens, with how many each still wants; those of one piece.
+    waiting: VecDeque<(Bytes, u64)>,
+    /// Until when they wait.
+    room: Option<Pin<Box<Sleep>>>,
+    /// What ends the stream at the next event's end.
+    ending: Option<Bytes>,
     /// How long the upstream may pause.
     pause: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -97,7 +130,7 @@ pub struct Relay {
     gathered: Gathered,
     trailers: Option<Frame<Bytes>>,
     failure: Option<BoxError>,
-    /// The upstream has said all.
+    /// All has been said, and the end is recorded.
     is_complete: bool,
     is_ended: bool,
 }
@@ -151,14 +184,17 @@ impl Relay {
     pub fn new(
         incoming: Incoming,
         recorded: Option<Recorded>,
-        thinner: Option<Thinner>,
+        changes: Changes,
         pause: Duration,
     ) -> Self {
+        let is_empty = incoming.is_end_stream();
         let mut relay = Relay {
-            is_complete: incoming.is_end_stream(),
-            incoming,
+            incoming: Some(incoming),
             recorded,
-            thinner,
+            changes,
+            waiting: VecDeque::new(),
+            room: None,
+            ending: None,
             pause,
             timer: None,
             is_paused: false,
@@ -166,11 +202,12 @@ impl Relay {
             gathered: Gathered::None,
             trailers: None,
             failure: None,
+            is_complete: false,
             is_ended: false,
         };
-        if relay.is_complete {
-            relay.record(false);
-            relay.is_ended = relay.thinner.is_none();
+        if is_empty {
+            relay.complete();
+            relay.is_ended = relay.gathered.len() == 0 && relay.failure.is_none();
         }
         relay
     }
@@ -179,20 +216,32 @@ impl Relay {
         if self.is_ended {
             return Poll::Ready(None);
         }
+        self.follow_verdict();
         while !self.is_complete && self.failure.is_none() {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            if self.has_to_wait(cx) {
+                if self.gathered.len() == 0 {
+                    return Poll::Pending;
+                }
+                break;
+            }
+            if self.gathered.len() >= WRITE_BYTES {
+                break;
+            }
+            let Some(incoming) = &mut self.incoming else {
+                self.complete();
+                continue;
+            };
+            match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
+                    let is_last = incoming.is_end_stream();
                     self.is_paused = false;
                     self.take_in(frame);
-                    if self.incoming.is_end_stream() {
-                        self.complete();
-                    }
-                    if self.gathered.len() >= WRITE_BYTES {
-                        break;
+                    if is_last {
+                        self.incoming = None;
                     }
                 }
                 Poll::Ready(Some(Err(error))) => self.fail(error.into()),
-                Poll::Ready(None) => self.complete(),
+                Poll::Ready(None) => self.incoming = None,
                 Poll::Pending if self.gathered.len() == 0 => {
                     if self.has_paused_too_long(cx) {
                         self.fail("the upstream paused for too long".into());
@@ -221,20 +270,108 @@ impl Relay {
 
     fn take_in(&mut self, frame: Frame<Bytes>) {
         self.turns = 0;
-        match frame.into_data() {
-            Ok(piece) => {
-                if let Some(recorded) = &mut self.recorded {
-                    recorded.answer.feed(&piece);
-                }
-                match &mut self.thinner {
-                    None => self.gathered.push(piece),
-                    Some(thinner) => match thinner.feed(&piece) {
-                        Ok(thinned) => self.gathered.push(thinned.into()),
-                        Err(_) => self.fail("the answer can't be thinned".into()),
-                    },
+        let piece = match frame.into_data() {
+            Ok(piece) => piece,
+            Err(trailers) => {
+                self.trailers = Some(trailers);
+                return;
+            }
+        };
+        let Some(cutter) = &mut self.changes.cutter else {
+            return self.give(piece);
+        };
+        let (is_paced, waiting) = (self.changes.is_paced, &mut self.waiting);
+        let mut passed = Vec::with_capacity(piece.len());
+        let fed = cutter.feed(&piece, |event, tokens| {
+            if is_paced {
+                waiting.push_back((Bytes::copy_from_slice(event), tokens));
+            } else {
+                passed.extend_from_slice(event);
+            }
+        });
+        if cutter.is_cut() {
+            self.incoming = None;
+        }
+        if !passed.is_empty() {
+            self.give(passed.into());
+        }
+        if fed.is_err() {
+            self.fail("the answer can't be counted".into());
+        }
+    }
+
+    /// Whether events wait for tokens that are not there yet; those that need not wait go.
+    fn has_to_wait(&mut self, cx: &mut Context<'_>) -> bool {
+        while let Some((event, tokens)) = self.waiting.pop_front() {
+            let taken = self.recorded.as_mut().map_or(Ok(()), |r| r.underway.take(tokens));
+            let Err(short) = taken else {
+                self.give(event);
+                continue;
+            };
+            self.waiting.push_front((event, short.tokens));
+            let until = Instant::now() + short.duration;
+            let room = self.room.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            room.as_mut().reset(until);
+            if room.as_mut().poll(cx).is_pending() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends the stream where the account's verdict has become one that shuts it out.
+    fn follow_verdict(&mut self) {
+        if !self.changes.follows_verdict || self.ending.is_some() || self.is_complete {
+            return;
+        }
+        let Some(ending) = self.recorded.as_mut().and_then(|r| r.underway.shut_out()) else {
+            return;
+        };
+        self.waiting.clear();
+        // Changed streams are given in whole events; others may be within one.
+        let is_between = self.changes.cutter.is_some()
+            || self.changes.thinner.is_some()
+            || self.recorded.as_ref().is_some_and(|r| r.answer.unfinished_bytes() == Some(0));
+        if is_between {
+            self.end_with(&ending);
+        } else {
+            self.ending = Some(ending);
+        }
+    }
+
+    /// Gives the events that end the stream, and nothing after them.
+    fn end_with(&mut self, ending: &Bytes) {
+        self.gathered.push(ending.clone());
+        (self.incoming, self.changes.cutter, self.changes.thinner) = (None, None, None);
+        self.is_complete = true;
+        if let Some(mut recorded) = self.recorded.take() {
+            recorded.is_shut_out = true;
+            recorded.end(false);
+        }
+    }
+
+    /// Measures a piece and gives it on.
+    fn give(&mut self, mut piece: Bytes) {
+        if let Some(recorded) = &mut self.recorded {
+            recorded.answer.feed(&piece);
+            if let Some(ending) = self.ending.clone() {
+                match recorded.answer.unfinished_bytes() {
+                    Some(rest) if rest < piece.len() => {
+                        piece.truncate(piece.len() - rest);
+                        self.gathered.push(piece);
+                        return self.end_with(&ending);
+                    }
+                    Some(_) => {}
+                    None => return self.fail("a verdict has ended the answer".into()),
                 }
             }
-            Err(trailers) => self.trailers = Some(trailers),
+        }
+        match &mut self.changes.thinner {
+            None => self.gathered.push(piece),
+            Some(thinner) => match thinner.feed(&piece) {
+                Ok(thinned) => self.gathered.push(thinned.into()),
+                Err(_) => self.fail("the answer can't be thinned".into()),
+            },
         }
     }
 
@@ -248,13 +385,20 @@ impl Relay {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// The upstream has said all.
+    /// All has been said.
     fn complete(&mut self) {
         if self.is_complete {
             return;
         }
+        let rest = self.changes.cutter.take().map(Cutter::finish).unwrap_or_default();
+        if !rest.is_empty() {
+            self.give(rest.into());
+        }
+        if self.failure.is_some() || self.is_complete {
+            return;
+        }
         self.is_complete = true;
-        match self.thinner.take().map(Thinner::finish) {
+        match self.changes.thinner.take().map(Thinner::finish) {
             None => self.record(false),
             Some(Ok(rest)) => {
                 self.gathered.push(rest.into());
@@ -287,10 +431,11 @@ impl Drop for Relay {
 
 impl Recorded {
     fn end(self, is_aborted: bool) {
-        let Recorded { mut underway, answer, status } = self;
+        let Recorded { mut underway, answer, status, is_shut_out } = self;
         let mut measured: Measured = answer.finish();
-        if is_aborted {
-            measured.response_finish_reason = Some("aborted".to_owned());
+        if is_aborted || is_shut_out {
+            let reason = if is_shut_out { "refused" } else { "aborted" };
+            measured.response_finish_reason = Some(reason.to_owned());
         }
         underway.end(Some(status), &measured);
     }

@@ -73,6 +73,12 @@ impl Events {
         Ok(())
     }
 
+    /// How many bytes came after the last whole event.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
     /// What came after the last whole event.
     #[must_use]
     pub fn rest(self) -> Vec<u8> {

@@ -8,7 +8,9 @@ use bolero::TypeGenerator;
 use bytes::Bytes;
 use serde_json::Value;
 use stillwatch_decide::{Cap, Policy};
-use stillwatch_guard::fuzzing::{Answer, Asked, Edit, Endpoint, Events, Measured, Thinner, edited};
+use stillwatch_guard::fuzzing::{
+    Answer, Asked, Cutter, Edit, Endpoint, Events, Measured, Thinner, edited,
+};
 
 const ENDPOINTS: [Endpoint; 5] = [
     Endpoint::Chat,
@@ -34,6 +36,9 @@ const TOKENS: &[&[u8]] = &[
     b"\"max\\u005ftokens\":99,", b"\"x\":1}",
     b"data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"reasoning\":\"b\"},\"logprobs\":{}}]}\n\n",
     b"data: {\"type\":\"content_block_delta\",\"delta\":{\"thinking\":\"b\"}}\n\n",
+    b"data: {\"type\":\"response.output_item.added\",\"item\":{\"type\":\"message\"}}\n\n",
+    b"data: {\"type\":\"response.output_text.delta\",\"delta\":\"four\"}\n\n",
+    b"data: {\"type\":\"content_block_start\",\"index\":1}\n\n",
     b"data: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n",
 ];
 
@@ -89,6 +94,37 @@ fn thin(endpoint: Endpoint, pieces: &[&[u8]]) -> Vec<u8> {
     pieces.iter().for_each(|piece| out.extend(thinner.feed(piece).unwrap()));
     out.extend(thinner.finish().unwrap());
     out
+}
+
+/// What passes of a stream under a cap, and whether it was cut.
+fn cut(endpoint: Endpoint, tokens_max: u64, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+    let mut cutter = Cutter::new(endpoint, Some(tokens_max));
+    let mut out = Vec::new();
+    for piece in pieces {
+        cutter.feed(piece, |event, _| out.extend_from_slice(event)).unwrap();
+    }
+    let is_cut = cutter.is_cut();
+    out.extend(cutter.finish());
+    (out, is_cut)
+}
+
+/// Whatever a stream is and however it comes in pieces: under a cap the same passes, and
+/// all of it where the cap is not reached.
+#[test]
+fn fuzz_capped_streams() {
+    bolero::check!().with_type::<(Vec<Piece>, Vec<u16>, u8)>().for_each(|(pieces, cuts, most)| {
+        let stream = text(pieces);
+        let mut cuts: Vec<usize> =
+            cuts.iter().map(|cut| usize::from(*cut) * stream.len() / 65_536).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let parts: Vec<&[u8]> = cuts.windows(2).map(|w| &stream[w[0]..w[1]]).collect();
+        for endpoint in ENDPOINTS {
+            let whole = cut(endpoint, u64::from(*most) / 32, &[&stream]);
+            assert_eq!(cut(endpoint, u64::from(*most) / 32, &parts), whole);
+            assert!(whole.1 || whole.0 == stream);
+        }
+    });
 }
 
 /// Whatever a stream is and however it is cut: it is measured and thinned alike, and

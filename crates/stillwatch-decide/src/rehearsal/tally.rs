@@ -50,6 +50,8 @@ pub struct Passed<'a> {
     pub output_tokens: Option<u32>,
     /// Whether token probabilities or biases were asked for.
     pub asks_probabilities: bool,
+    /// Whether the answer was asked for as a stream.
+    pub is_stream: bool,
     /// An embedding has no length to cap.
     pub is_embedding: bool,
     /// The model's API refused it or failed.

@@ -7,4 +7,5 @@ mod bad_input;
 mod clients;
 mod passing;
 mod setting;
+mod streams;
 mod verdicts;

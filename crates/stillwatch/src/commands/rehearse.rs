@@ -190,7 +190,7 @@ fn known(
 }
 
 /// What is read of an exchange.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "time",
     "account_id",
     "organization_id",
@@ -202,6 +202,7 @@ const COLUMNS: [&str; 11] = [
     "request_logit_bias_count",
     "usage_output_tokens",
     "status",
+    "request_stream",
 ];
 
 /// An exchange of an account that a finding names. The order of the fields is that of the
@@ -216,6 +217,7 @@ struct Row {
     choices: Option<u16>,
     output_tokens: Option<u32>,
     asks_probabilities: bool,
+    is_stream: bool,
     is_embedding: bool,
     is_failed: bool,
 }
@@ -230,6 +232,7 @@ impl Row {
             choices: self.choices,
             output_tokens: self.output_tokens,
             asks_probabilities: self.asks_probabilities,
+            is_stream: self.is_stream,
             is_embedding: self.is_embedding,
             is_failed: self.is_failed,
         }
@@ -359,6 +362,7 @@ impl<'f> Traffic<'f> {
                 asks_probabilities: [7, 8]
                     .into_iter()
                     .any(|place| columns.u16(place, row).is_some_and(|count| count > 0)),
+                is_stream: columns.is_set(11, row),
                 is_embedding: columns.text(4, row) == Some("embeddings"),
                 is_failed: columns.u16(10, row).is_some_and(|status| status >= 400),
             };
@@ -389,6 +393,11 @@ impl<'a> Columns<'a> {
     fn text(&self, column: usize, row: usize) -> Option<&'a str> {
         let texts = self.0.column(column).as_string_view_opt()?;
         texts.is_valid(row).then(|| texts.value(row))
+    }
+
+    fn is_set(&self, column: usize, row: usize) -> bool {
+        let values = self.0.column(column).as_boolean_opt();
+        values.is_some_and(|values| values.is_valid(row) && values.value(row))
     }
 
     fn u32(&self, column: usize, row: usize) -> Option<u32> {
