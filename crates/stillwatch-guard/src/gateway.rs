@@ -57,6 +57,7 @@ pub struct Guard {
     pub journal: Journal,
     pub metrics: Metrics,
     pub clock: fn() -> Time,
+    monotonic: Option<fn() -> i64>,
     upstream: Upstream,
     run_id: u64,
     sequence: AtomicU64,
@@ -72,12 +73,14 @@ impl Guard {
         metrics: Metrics,
         run_id: u64,
         clock: fn() -> Time,
+        monotonic: Option<fn() -> i64>,
     ) -> Self {
         Guard {
             live,
             journal,
             metrics,
             clock,
+            monotonic,
             upstream,
             run_id,
             sequence: AtomicU64::new(0),
@@ -88,7 +91,10 @@ impl Guard {
 
     /// Nanoseconds of a clock that never runs backwards, for token buckets.
     pub fn monotonic(&self) -> i64 {
-        i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX / 2)
+        match self.monotonic {
+            Some(clock) => clock(),
+            None => i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX / 2),
+        }
     }
 }
 

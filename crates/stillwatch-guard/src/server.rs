@@ -91,8 +91,15 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         listener.local_addr().map_err(|error| GuardError::Other(error.to_string()))
     };
     let (listen, admin) = (address(&clients)?, address(&administration)?);
-    let guard =
-        Arc::new(Guard::new(live, journal, upstream, metrics, settings.run_id, settings.clock));
+    let guard = Arc::new(Guard::new(
+        live,
+        journal,
+        upstream,
+        metrics,
+        settings.run_id,
+        settings.clock,
+        settings.monotonic,
+    ));
     let keeper = Arc::new(Keeper {
         guard: Arc::clone(&guard),
         journal_folder,
@@ -134,6 +141,16 @@ impl Running {
         let _ = tokio::task::spawn_blocking(move || keeper.reload(true)).await;
     }
 
+    /// Makes Parquet of what is recorded by now, though it is not time for it yet.
+    ///
+    /// # Errors
+    /// The records can't be written; they stay in the journal, and are tried again.
+    pub async fn seal(&self) -> Result<(), GuardError> {
+        let keeper = Arc::clone(&self.keeper);
+        let sealed = tokio::task::spawn_blocking(move || keeper.seal_now()).await;
+        sealed.unwrap_or_else(|error| Err(GuardError::Other(error.to_string())))
+    }
+
     /// Ends: no connection is accepted any more, answers under way are drained for as
     /// long as the policy gives them, and what is recorded becomes Parquet.
     ///
@@ -148,7 +165,7 @@ impl Running {
         }
         let _ = self.keeping.await;
         let keeper = self.keeper;
-        let finished = tokio::task::spawn_blocking(move || keeper.finish()).await;
+        let finished = tokio::task::spawn_blocking(move || keeper.seal_now()).await;
         drop(self.guard);
         finished.unwrap_or_else(|error| Err(GuardError::Other(error.to_string())))
     }
@@ -322,8 +339,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Seals everything, at the end. What never ended is sealed at the next start.
-    fn finish(&self) -> Result<(), GuardError> {
+    /// Seals everything that has ended. What has not is carried on, and at the end sealed
+    /// at the next start.
+    fn seal_now(&self) -> Result<(), GuardError> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.rotate(&mut waiting, (self.guard.clock)())?;
         self.seal(&mut waiting)

@@ -36,6 +36,10 @@ pub struct Settings {
     pub run_id: u64,
     /// The wall clock.
     pub clock: fn() -> Time,
+    /// Nanoseconds of a clock that never runs backwards, by which token buckets fill; the
+    /// machine's own where there is none. Whoever passes event time for the wall clock
+    /// passes it here too.
+    pub monotonic: Option<fn() -> i64>,
     /// Where a line for people goes: a reload, a refused file, a full disk.
     pub say: fn(&str),
     /// How long a request's head may take to arrive, and a connection stay idle.

@@ -185,6 +185,7 @@ impl World {
             admin_key: ADMIN_KEY.to_owned(),
             run_id: 7,
             clock: || NOW,
+            monotonic: None,
             say: |_| {},
             head_timeout: Duration::from_millis(500),
             seal_seconds: 300,

@@ -99,6 +99,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         admin_key: admin_key(&args.state)?,
         run_id: u64::from_le_bytes(run_id),
         clock: now,
+        monotonic: None,
         say: output::note,
         head_timeout: HEAD,
         seal_seconds: args.seal_every,
