@@ -21,7 +21,7 @@ mod verdict;
 pub use bucket::{Bucket, Rate, Wait};
 pub use history::{Event, History, HistoryError};
 pub use policy::{
-    Appeal, Cap, Limits, Mode, Policy, PolicyError, Rule, Step, output_tokens_at_most,
+    Appeal, Cap, Limits, Mode, Policy, PolicyError, Reasoning, Rule, Step, output_tokens_at_most,
 };
 pub use rehearsal::{
     AccountTally, CampaignTally, InForceFrom, Known, Passed, Rehearsal, Rehearser, ResponseTally,

@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 use ipnet::IpNet;
 use serde::Deserialize;
 use stillwatch_exchange::time::{HOUR_US, SECOND_US};
-use stillwatch_exchange::{Campaign, CampaignKind};
+use stillwatch_exchange::{Campaign, CampaignKind, Time};
 use toml::Spanned;
 
 use crate::bucket::Rate;
@@ -101,6 +101,26 @@ impl Default for Limits {
     }
 }
 
+/// What opaque reasoning blocks are bound to, beside the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reasoning {
+    /// Whether they are bound at all.
+    pub bind: bool,
+    /// Whether only the model that was asked may be asked to go on from one.
+    pub to_model: bool,
+    /// Whether only the conversation may go on from one, where it has an id.
+    pub to_session: bool,
+    /// Until when blocks are let in that were issued before they were bound.
+    pub unbound_until: Option<Time>,
+}
+
+impl Default for Reasoning {
+    /// Nothing is bound; what would be is bound to all of it.
+    fn default() -> Self {
+        Reasoning { bind: false, to_model: true, to_session: true, unbound_until: None }
+    }
+}
+
 /// Some responses for some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -172,6 +192,7 @@ pub struct Policy {
     exempt_organizations: HashSet<String>,
     pub slow: Rate,
     pub cap: Cap,
+    pub reasoning: Reasoning,
     pub limits: Limits,
     /// The first that covers a member counts.
     pub rules: Vec<Rule>,
@@ -191,6 +212,7 @@ impl Default for Policy {
             exempt_organizations: HashSet::default(),
             slow: SLOW,
             cap: CAP,
+            reasoning: Reasoning::default(),
             limits: Limits::default(),
             rules: vec![Rule {
                 name: "every finding".to_owned(),
@@ -246,6 +268,13 @@ impl Policy {
             || organization_id.is_some_and(|id| self.exempt_organizations.contains(id))
     }
 
+    /// Whether reasoning blocks are bound, and refused where they are somebody else's; a
+    /// policy that only observes does neither.
+    #[must_use]
+    pub fn binds_reasoning(&self) -> bool {
+        self.reasoning.bind && self.mode == Mode::Enforce
+    }
+
     /// The place of the first rule that covers this member.
     #[must_use]
     pub fn rule_for(&self, campaign: &Campaign, membership: f64) -> Option<usize> {
@@ -272,6 +301,8 @@ struct PolicyFile {
     exempt: ExemptFile,
     slow: Option<SlowFile>,
     cap: Option<CapFile>,
+    #[serde(default)]
+    reasoning: ReasoningFile,
     #[serde(default)]
     limits: LimitsFile,
     #[serde(default)]
@@ -301,6 +332,33 @@ struct SlowFile {
 struct CapFile {
     output_tokens: Spanned<u32>,
     choices: Option<Spanned<u16>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasoningFile {
+    #[serde(default)]
+    bind: bool,
+    to_model: Option<bool>,
+    to_session: Option<bool>,
+    unbound_until: Option<Spanned<String>>,
+}
+
+impl ReasoningFile {
+    fn meant(self) -> Result<Reasoning, Wrong> {
+        let default = Reasoning::default();
+        let time = |text: Spanned<String>| {
+            let what = "is no time, such as \"2026-03-02T00:00:00Z\"";
+            Time::parse(text.get_ref())
+                .map_err(|_| (text.span().start, format!("`{}` {what}", text.get_ref())))
+        };
+        Ok(Reasoning {
+            bind: self.bind,
+            to_model: self.to_model.unwrap_or(default.to_model),
+            to_session: self.to_session.unwrap_or(default.to_session),
+            unbound_until: self.unbound_until.map(time).transpose()?,
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -397,6 +455,7 @@ impl PolicyFile {
             exempt_organizations: self.exempt.organizations.into_iter().collect(),
             slow,
             cap,
+            reasoning: self.reasoning.meant()?,
             limits: self.limits.meant()?,
             rules: rules.collect::<Result<_, _>>()?,
         })
@@ -578,7 +637,7 @@ steps = [
         check_error(
             "mode = \"enforce\"\nrules = 3\n",
             "line 2: unknown field `rules`, expected one of `mode`, `say_verdict`, `cut_streams`, \
-             `lift_for`, `appeal`, `exempt`, `slow`, `cap`, `limits`, `rule`",
+             `lift_for`, `appeal`, `exempt`, `slow`, `cap`, `reasoning`, `limits`, `rule`",
         );
         check_error(
             "mode = \"angry\"",
@@ -613,6 +672,10 @@ steps = [
         check_error(
             "[[rule]]\nmembership_at_least = 90\nsteps = [{ do = \"slow\", for = \"1 day\" }]",
             "line 2: must lie between 0 and 1",
+        );
+        check_error(
+            "[reasoning]\nbind = true\nunbound_until = \"soon\"",
+            "line 3: `soon` is no time, such as \"2026-03-02T00:00:00Z\"",
         );
         check_error(
             "[limits]\ntrusted_proxies = [\"here\"]",

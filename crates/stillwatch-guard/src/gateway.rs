@@ -1,5 +1,6 @@
 //! The life of one request; its phases are at the crate's head.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,11 +24,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::answer::{Answer, Measured};
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
+use crate::bind::{self, Binder, Foreign, Holder, Strictness};
 use crate::cut::{self, Cutter};
 use crate::edit::{Edit, edited};
 use crate::journal::{Arrival, Ending, Journal};
+use crate::json::Fields;
 use crate::keys::{CredentialHash, Owner, credential};
-use crate::live::Live;
+use crate::live::{InForce as InForceNow, Live};
 use crate::metrics::Metrics;
 use crate::network::client_address;
 use crate::refusal::Refusal;
@@ -249,7 +252,25 @@ pub async fn answer(
         if let Some(refusal) = shut_out(&verdict) {
             return said(refused(refusal), &verdict, policy);
         }
-        let reply = pass(&guard, policy, head, body).await;
+        let reply = match &in_force.reasoning_keys {
+            Some(keys) if may_hold_reasoning(&head) => {
+                let read = read_body(&guard, body, policy.limits.body_bytes_max).await;
+                read.map(|(body, _)| {
+                    let asked = Asked::read(endpoint, &body).unwrap_or_default();
+                    let holder = Holder::of(&owner.account_id, &asked);
+                    let sent = match bind::released_anywhere(&body, keys, &holder) {
+                        Cow::Borrowed(_) => body.clone(),
+                        Cow::Owned(sent) => sent.into(),
+                    };
+                    Either::Left(Full::new(sent))
+                })
+            }
+            _ => Ok(Either::Right(body)),
+        };
+        let reply = match reply {
+            Ok(body) => pass(&guard, policy, head, body).await,
+            Err(refusal) => Err(refusal),
+        };
         return reply.unwrap_or_else(refused);
     }
 
@@ -288,13 +309,19 @@ pub async fn answer(
         && verdict.responses.has(Deed::Slow)
         && asked.request_stream == Some(true)
         && endpoint != Endpoint::Embeddings;
-    let deed = respond(&guard, endpoint, &verdict, policy, &asked, is_paced, &body, &mut underway);
+    let holder = Holder::of(&owner.account_id, &asked);
+    let deed = released(&guard, &in_force, endpoint, &owner, &holder, &body).and_then(|released| {
+        let body = released.as_ref().unwrap_or(&body);
+        let sent =
+            respond(&guard, endpoint, &verdict, policy, &asked, is_paced, body, &mut underway)?;
+        Ok(sent.or(released))
+    });
     let outcome = match deed {
         Err(refusal) => Err(refusal),
         Ok(sent) => {
             drop(asked);
             let outgoing = Either::Left(Full::new(sent.unwrap_or(body)));
-            exchange(&guard, policy, endpoint, head, outgoing, &verdict).await
+            exchange(&guard, &in_force, endpoint, head, outgoing, &verdict, holder).await
         }
     };
     drop(held);
@@ -415,7 +442,7 @@ fn respond(
     let mut sent = None;
     if edit != Edit::default() {
         let changed = edited(endpoint, body, edit).ok_or(Refusal::Unreadable)?;
-        if let std::borrow::Cow::Owned(changed) = changed {
+        if let Cow::Owned(changed) = changed {
             sent = Some(Bytes::from(changed));
         }
     }
@@ -441,15 +468,57 @@ fn respond(
     Ok(sent)
 }
 
+/// Takes the marks off the reasoning blocks of a request; none where it has none.
+fn released(
+    guard: &Guard,
+    in_force: &InForceNow,
+    endpoint: Endpoint,
+    owner: &Owner,
+    holder: &Holder,
+    body: &Bytes,
+) -> Result<Option<Bytes>, Refusal> {
+    let Some(keys) = &in_force.reasoning_keys else { return Ok(None) };
+    if !matches!(endpoint, Endpoint::Messages | Endpoint::Responses) {
+        return Ok(None);
+    }
+    let policy = in_force.table.policy();
+    let who = owner.who();
+    let binds = policy.binds_reasoning() && !policy.exempts(who.account_id, who.organization_id);
+    let now = (guard.clock)();
+    let is_grace = policy.reasoning.unbound_until.is_some_and(|until| now < until);
+    let strictness = Strictness { refuses_foreign: binds, refuses_unbound: binds && !is_grace };
+    // A body that can't be read may hold anything.
+    if binds && Fields::parse(body).is_none() {
+        return Err(Refusal::Unreadable);
+    }
+    match bind::released(endpoint, body, keys, holder, strictness) {
+        Ok(Cow::Borrowed(_)) => Ok(None),
+        Ok(Cow::Owned(released)) => Ok(Some(released.into())),
+        Err(Foreign) => {
+            guard.metrics.reasoning_refused.inc();
+            Err(Refusal::ForeignReasoning)
+        }
+    }
+}
+
+/// Whether a request that is no exchange may carry reasoning blocks all the same: what
+/// lies below messages and responses, such as `messages/count_tokens`.
+fn may_hold_reasoning(head: &Parts) -> bool {
+    let mut segments = head.uri.path().split('/');
+    head.method == Method::POST && segments.any(|part| part == "messages" || part == "responses")
+}
+
 /// Passes an exchange on; what comes back, and how it is read.
 async fn exchange(
     guard: &Guard,
-    policy: &Policy,
+    in_force: &InForceNow,
     endpoint: Endpoint,
     mut head: Parts,
     body: Outgoing,
     verdict: &Verdict<'_>,
+    holder: Holder,
 ) -> Result<(Response<Incoming>, Answer, Changes), Refusal> {
+    let policy = in_force.table.policy();
     // What is compressed can't be measured on its way.
     head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.remove(CONTENT_LENGTH);
@@ -477,6 +546,16 @@ async fn exchange(
         }
         changes.thinner = Some(Thinner::new(endpoint, is_stream));
     }
+    if let Some(keys) = &in_force.reasoning_keys
+        && policy.binds_reasoning()
+        && matches!(endpoint, Endpoint::Messages | Endpoint::Responses)
+    {
+        if !is_plain {
+            return Err(Refusal::NotThinned);
+        }
+        let (keys, to) = (Arc::clone(keys), policy.reasoning);
+        changes.binder = Some(Binder::new(endpoint, keys, holder, to, is_stream));
+    }
     if is_stream {
         changes.follows_verdict = policy.cut_streams;
         let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
@@ -493,10 +572,13 @@ async fn exchange(
 async fn pass(
     guard: &Guard,
     policy: &Policy,
-    head: Parts,
-    body: Incoming,
+    mut head: Parts,
+    body: Outgoing,
 ) -> Result<Response<Reply>, Refusal> {
-    let reply = send(guard, policy, head, Either::Right(body)).await?;
+    if matches!(body, Either::Left(_)) {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    let reply = send(guard, policy, head, body).await?;
     let pause = Duration::from_secs(policy.limits.pause_seconds.into());
     Ok(reply.map(|body| Reply::Relay(Box::new(Relay::new(body, None, Changes::default(), pause)))))
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use stillwatch_decide::{Finding, Member, Policy, PolicyError};
 use stillwatch_exchange::Campaign;
 
+use crate::bind::ReasoningKeys;
 use crate::keys::{CredentialHash, Credentials, Owner};
 use crate::settings::Source;
 
@@ -44,6 +45,23 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> InputError + '_ {
 pub fn read_policy(path: &Path) -> Result<Policy, InputError> {
     let text = fs::read_to_string(path).map_err(io_error(path))?;
     Policy::parse(&text).map_err(|source| InputError::Policy { path: path.to_owned(), source })
+}
+
+/// Reads the keys that reasoning blocks are bound with.
+///
+/// # Errors
+/// It can't be read, others can read it, or a line is no key; the line is named, never what
+/// is in it.
+pub fn read_reasoning_keys(path: &Path) -> Result<ReasoningKeys, InputError> {
+    #[cfg(unix)]
+    {
+        let metadata = fs::metadata(path).map_err(io_error(path))?;
+        if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
+            return Err(content(path, "others can read the keys; chmod 600 it"));
+        }
+    }
+    let text = fs::read_to_string(path).map_err(io_error(path))?;
+    ReasoningKeys::parse(&text).map_err(|what| content(path, what))
 }
 
 /// Reads what a hunt has written: its campaigns and their members.

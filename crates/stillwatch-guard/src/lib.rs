@@ -13,8 +13,8 @@
 //! 5. *Respond*: refused in the client's own dialect (`refusal`), or edited (`edit`) and
 //!    passed on.
 //! 6. *Relay* (`relay`): the answer passes as it comes, in as few writes as it allows,
-//!    and is measured (`answer`, `sse`), held to its cap (`cut`) or thinned (`thin`) on its
-//!    way.
+//!    and is measured (`answer`, `sse`), held to its cap (`cut`), thinned (`thin`) or
+//!    marked (`bind`) on its way.
 //! 7. *Finish*: however it ends, the journal learns of it; `seal` makes Parquet of it.
 //!
 //! Time and randomness are passed in with [`Settings`]. This crate must stay without
@@ -25,6 +25,7 @@ mod advise;
 mod answer;
 mod api;
 mod asked;
+mod bind;
 mod cut;
 mod edit;
 mod gateway;
@@ -58,6 +59,7 @@ pub mod fuzzing {
     pub use crate::answer::{Answer, Measured};
     pub use crate::api::{Dialect, Endpoint};
     pub use crate::asked::Asked;
+    pub use crate::bind::{Holder, ReasoningKeys, Strictness, released};
     pub use crate::cut::Cutter;
     pub use crate::edit::{Edit, edited};
     pub use crate::sse::{Events, data};

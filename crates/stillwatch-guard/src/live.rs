@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use stillwatch_decide::{Event, Finding, History, Policy, Table};
 use stillwatch_exchange::Time;
 
+use crate::bind::ReasoningKeys;
 use crate::inputs::{self, InputError, Stamps};
 use crate::keys::Credentials;
 use crate::settings::{GuardError, Settings, Source};
@@ -20,6 +21,8 @@ pub struct InForce {
     pub table: Table,
     pub credentials: Arc<Credentials>,
     pub findings: Arc<Vec<Finding>>,
+    /// None where reasoning blocks have never been bound.
+    pub reasoning_keys: Option<Arc<ReasoningKeys>>,
 }
 
 /// Where it all comes from.
@@ -28,6 +31,7 @@ struct Files {
     policy: Option<PathBuf>,
     verdicts: Vec<Source>,
     credentials: Option<PathBuf>,
+    reasoning_keys: Option<PathBuf>,
 }
 
 /// What was read of the files.
@@ -35,6 +39,7 @@ struct Inputs {
     policy: Arc<Policy>,
     findings: Arc<Vec<Finding>>,
     credentials: Arc<Credentials>,
+    reasoning_keys: Option<Arc<ReasoningKeys>>,
 }
 
 /// The verdicts as they are now.
@@ -80,7 +85,8 @@ impl Files {
         let of_hunts = self.verdicts.iter().flat_map(|Source(folder)| {
             [folder.join("campaigns.json"), folder.join("members.parquet")]
         });
-        self.policy.iter().chain(&self.credentials).cloned().chain(of_hunts).collect()
+        let files = self.policy.iter().chain(&self.credentials).chain(&self.reasoning_keys);
+        files.cloned().chain(of_hunts).collect()
     }
 
     fn read(&self) -> Result<Inputs, InputError> {
@@ -96,10 +102,18 @@ impl Files {
             Some(path) => inputs::read_credentials(path)?,
             None => Credentials::default(),
         };
+        let keys = self.reasoning_keys.as_deref().map(inputs::read_reasoning_keys).transpose()?;
+        let reasoning_keys = keys.map(Arc::new);
+        if let (Some(path), true, None) = (&self.policy, policy.reasoning.bind, &reasoning_keys) {
+            let what = "[reasoning] bind needs keys: give --reasoning-keys a file; \
+                        `openssl rand -hex 32` makes a line of it";
+            return Err(InputError::Content { path: path.clone(), what: what.to_owned() });
+        }
         Ok(Inputs {
             policy: Arc::new(policy),
             findings: Arc::new(findings),
             credentials: Arc::new(credentials),
+            reasoning_keys,
         })
     }
 }
@@ -119,6 +133,7 @@ impl Live {
             policy: settings.policy.clone(),
             verdicts: settings.verdicts.clone(),
             credentials: settings.credentials.clone(),
+            reasoning_keys: settings.reasoning_keys.clone(),
         };
         let stamps = Stamps::of(&files.paths());
         let inputs = files.read()?;
@@ -152,14 +167,14 @@ impl Live {
         inputs: Inputs,
         now: Time,
     ) -> Result<(usize, usize), GuardError> {
-        let Inputs { policy, findings, credentials } = inputs;
+        let Inputs { policy, findings, credentials, reasoning_keys } = inputs;
         let earlier = self.in_force.load();
         let (table, events) =
             Table::build(policy, &findings, &changing.history, &earlier.table, now);
         changing.state.store(&events)?;
         events.iter().for_each(|event| changing.history.apply(event));
         let counts = (table.campaigns().len(), table.accounts_named());
-        self.in_force.store(Arc::new(InForce { table, credentials, findings }));
+        self.in_force.store(Arc::new(InForce { table, credentials, findings, reasoning_keys }));
         self.version.fetch_add(1, Ordering::Release);
         Ok(counts)
     }
@@ -242,6 +257,7 @@ impl Live {
             policy: in_force.table.shared_policy(),
             findings: Arc::clone(&in_force.findings),
             credentials: Arc::clone(&in_force.credentials),
+            reasoning_keys: in_force.reasoning_keys.clone(),
         };
         self.put_in_force(&mut changing, inputs, now)?;
         Ok(())

@@ -38,6 +38,7 @@ pub struct Metrics {
     pub output_tokens: Counter,
     pub aborted: Counter,
     pub cut: Counter,
+    pub reasoning_refused: Counter,
     pub passed: Counter,
     pub unread: Counter,
     pub records_sealed: Counter,
@@ -66,6 +67,8 @@ impl Metrics {
         let output_tokens = counter("output_tokens", "Output tokens by the vendor's figures");
         let aborted = counter("aborted", "Exchanges that either side broke off");
         let cut = counter("cut", "Streams that a changed verdict has ended");
+        let reasoning_refused =
+            counter("reasoning_refused", "Requests with a reasoning block of somebody else");
         let passed = counter("passed", "Requests passed on that are no exchanges");
         let unread = counter("unread", "Requests and answers that could not be read");
         let records_sealed = counter("records_sealed", "Exchanges written to Parquet");
@@ -103,6 +106,7 @@ impl Metrics {
             output_tokens,
             aborted,
             cut,
+            reasoning_refused,
             passed,
             unread,
             records_sealed,

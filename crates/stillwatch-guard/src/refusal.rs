@@ -21,6 +21,8 @@ pub enum Refusal {
     },
     /// The verdict changes requests, and this one can't be read.
     Unreadable,
+    /// A reasoning block was not issued to the account, model and session that send it.
+    ForeignReasoning,
     /// Several credentials that differ.
     Ambiguous,
     /// The request's body is longer than the limit, in bytes.
@@ -48,9 +50,11 @@ impl Refusal {
         match self {
             Refusal::Refused | Refusal::Verify => StatusCode::FORBIDDEN,
             Refusal::Slowed { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Unreadable | Refusal::Ambiguous | Refusal::BodyBroken | Refusal::NoRequest => {
-                StatusCode::BAD_REQUEST
-            }
+            Refusal::Unreadable
+            | Refusal::ForeignReasoning
+            | Refusal::Ambiguous
+            | Refusal::BodyBroken
+            | Refusal::NoRequest => StatusCode::BAD_REQUEST,
             Refusal::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Refusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -67,6 +71,7 @@ impl Refusal {
             Refusal::Verify => "verification_required",
             Refusal::Slowed { .. } => "rate_limit_exceeded",
             Refusal::Unreadable => "unreadable_request",
+            Refusal::ForeignReasoning => "foreign_reasoning",
             Refusal::Ambiguous => "ambiguous_credentials",
             Refusal::TooLong { .. } => "request_too_large",
             Refusal::BodyTimeout => "request_timeout",
@@ -91,6 +96,9 @@ impl Refusal {
             Refusal::Unreadable => {
                 "The request can't be read. Send plain JSON without compression.".to_owned()
             }
+            Refusal::ForeignReasoning => "A reasoning block in the request was not issued to this \
+                 account for this model and conversation. Take the block out."
+                .to_owned(),
             Refusal::Ambiguous => {
                 "The request carries several credentials. Send one of them.".to_owned()
             }

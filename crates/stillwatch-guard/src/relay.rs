@@ -17,9 +17,10 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::answer::{Answer, Measured};
+use crate::bind::Binder;
 use crate::cut::Cutter;
 use crate::gateway::Underway;
-use crate::thin::Thinner;
+use crate::thin::{NotThinned, Thinner};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -81,6 +82,8 @@ impl Body for Reply {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub thinner: Option<Thinner>,
+    /// Marks reasoning blocks.
+    pub binder: Option<Binder>,
     /// Holds a stream to its cap, or counts it.
     pub cutter: Option<Cutter>,
     /// Whether the stream's tokens are taken from the campaign's bucket as they come.
@@ -93,7 +96,8 @@ impl Changes {
     /// Whether the length may become another.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        self.thinner.is_some() || self.cutter.is_some() || self.follows_verdict
+        let Changes { thinner, binder, cutter, is_paced: _, follows_verdict } = self;
+        thinner.is_some() || binder.is_some() || cutter.is_some() || *follows_verdict
     }
 }
 
@@ -331,6 +335,7 @@ impl Relay {
         // Changed streams are given in whole events; others may be within one.
         let is_between = self.changes.cutter.is_some()
             || self.changes.thinner.is_some()
+            || self.changes.binder.is_some()
             || self.recorded.as_ref().is_some_and(|r| r.answer.unfinished_bytes() == Some(0));
         if is_between {
             self.end_with(&ending);
@@ -342,7 +347,7 @@ impl Relay {
     /// Gives the events that end the stream, and nothing after them.
     fn end_with(&mut self, ending: &Bytes) {
         self.gathered.push(ending.clone());
-        (self.incoming, self.changes.cutter, self.changes.thinner) = (None, None, None);
+        (self.incoming, self.changes) = (None, Changes::default());
         self.is_complete = true;
         if let Some(mut recorded) = self.recorded.take() {
             recorded.is_shut_out = true;
@@ -366,12 +371,17 @@ impl Relay {
                 }
             }
         }
-        match &mut self.changes.thinner {
-            None => self.gathered.push(piece),
-            Some(thinner) => match thinner.feed(&piece) {
-                Ok(thinned) => self.gathered.push(thinned.into()),
-                Err(_) => self.fail("the answer can't be thinned".into()),
-            },
+        let thinned = match &mut self.changes.thinner {
+            None => Ok(piece),
+            Some(thinner) => thinner.feed(&piece).map(Bytes::from),
+        };
+        let bound = thinned.and_then(|piece| match &mut self.changes.binder {
+            None => Ok(piece),
+            Some(binder) => binder.feed(&piece).map(Bytes::from),
+        });
+        match bound {
+            Ok(piece) => self.gathered.push(piece),
+            Err(NotThinned) => self.fail("the answer can't be changed as it has to be".into()),
         }
     }
 
@@ -398,13 +408,21 @@ impl Relay {
             return;
         }
         self.is_complete = true;
-        match self.changes.thinner.take().map(Thinner::finish) {
-            None => self.record(false),
-            Some(Ok(rest)) => {
+        let rest = self.changes.thinner.take().map_or(Ok(Vec::new()), Thinner::finish);
+        let bound = rest.and_then(|rest| match self.changes.binder.take() {
+            None => Ok(rest),
+            Some(mut binder) => {
+                let mut bound = binder.feed(&rest)?;
+                bound.extend(binder.finish());
+                Ok(bound)
+            }
+        });
+        match bound {
+            Ok(rest) => {
                 self.gathered.push(rest.into());
                 self.record(false);
             }
-            Some(Err(_)) => self.fail("the answer can't be thinned".into()),
+            Err(NotThinned) => self.fail("the answer can't be changed as it has to be".into()),
         }
     }
 

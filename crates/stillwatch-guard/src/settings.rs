@@ -30,6 +30,8 @@ pub struct Settings {
     /// Whose account a credential is: a Parquet or JSON Lines file.
     pub credentials: Option<PathBuf>,
     pub verdicts: Vec<Source>,
+    /// The keys that reasoning blocks are bound with, one a line, the current one first.
+    pub reasoning_keys: Option<PathBuf>,
     /// What administration proves itself with, at least [`ADMIN_KEY_BYTES_MIN`] bytes.
     pub admin_key: String,
     /// Random; the ids of this run's exchanges begin with it.

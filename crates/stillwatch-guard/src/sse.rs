@@ -111,6 +111,26 @@ pub fn data(event: &[u8]) -> Cow<'_, [u8]> {
     found.unwrap_or_default()
 }
 
+/// An event with other data; its other lines stay.
+#[must_use]
+pub(crate) fn with_data(event: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(event.len() + data.len());
+    for line in lines(event) {
+        let is_data = line == b"data" || line.starts_with(b"data:");
+        if !line.is_empty() && !is_data {
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+    }
+    for line in data.split(|byte| *byte == b'\n') {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.push(b'\n');
+    out
+}
+
 /// The lines of an event, without their ends.
 pub(crate) fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = event;

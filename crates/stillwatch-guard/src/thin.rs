@@ -204,16 +204,7 @@ fn thin_event(event: &[u8], rules: Rules, out: &mut Vec<u8>) {
         out.extend_from_slice(event);
         return;
     };
-    for line in sse::lines(event) {
-        let is_data = line == b"data" || line.starts_with(b"data:");
-        if !line.is_empty() && !is_data {
-            out.extend_from_slice(line);
-            out.push(b'\n');
-        }
-    }
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(&thinned);
-    out.extend_from_slice(b"\n\n");
+    out.extend_from_slice(&sse::with_data(event, &thinned));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod agreement;
 mod bad_input;
 mod clients;
 mod passing;
+mod reasoning;
 mod setting;
 mod streams;
 mod verdicts;

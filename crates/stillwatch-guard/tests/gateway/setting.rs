@@ -182,6 +182,7 @@ impl World {
             state: at("state"),
             credentials: None,
             verdicts: vec![],
+            reasoning_keys: None,
             admin_key: ADMIN_KEY.to_owned(),
             run_id: 7,
             clock: || NOW,

@@ -56,6 +56,11 @@ pub struct Guard {
     #[arg(long, value_name = "PATH")]
     pub verdicts: Vec<String>,
 
+    /// Keys that reasoning blocks are bound with, one a line, the current one first; see
+    /// [reasoning] in the policy. Guards of one service share them.
+    #[arg(long, value_name = "FILE")]
+    reasoning_keys: Option<PathBuf>,
+
     /// How often records become Parquet, in seconds; sooner where there are many.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seal_every: u64,
@@ -96,6 +101,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         state: args.state.clone(),
         credentials: args.credentials.clone(),
         verdicts,
+        reasoning_keys: args.reasoning_keys.clone(),
         admin_key: admin_key(&args.state)?,
         run_id: u64::from_le_bytes(run_id),
         clock: now,
