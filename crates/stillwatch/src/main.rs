@@ -13,6 +13,7 @@ mod commands;
 mod duration;
 mod failure;
 mod key;
+mod live;
 mod memory;
 mod out_folder;
 mod output;

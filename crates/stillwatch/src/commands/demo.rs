@@ -10,12 +10,17 @@ use super::{hunt, score, simulate};
 use crate::failure::Failure;
 use crate::out_folder::OutFolder;
 use crate::session::{Session, threads};
-use crate::{output, world};
+use crate::{live, output, world};
 
 /// What tells a demonstration's folder from any other.
 const MARK: &str = ".stillwatch-demo";
 
 /// Makes a world, hunts in it, and holds what was found against the truth
+///
+/// With --live: plays a crowd and two campaigns through a guard before a stand-in for a
+/// model, with a watch behind it, all in this process and on loopback alone. Four weeks of
+/// event time pass in minutes; the terminal shows how verdicts arrive, what the campaigns
+/// still get, and whether the crowd notices.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Where the world and the findings go: a new folder, or an earlier demonstration
@@ -23,9 +28,9 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "stillwatch-demo")]
     out: PathBuf,
 
-    /// Exchanges in the world, about.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    exchanges: u64,
+    /// Exchanges in the world, about [default: 1000000, with --live 240000]
+    #[arg(long, value_name = "N")]
+    exchanges: Option<u64>,
 
     /// Names everything that is left to chance in the world.
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -34,14 +39,31 @@ pub struct Demo {
     /// Threads to work with; one for each processor by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+
+    /// Answer campaigns while they happen, instead of hunting for them afterwards.
+    #[arg(long)]
+    live: bool,
 }
+
+/// Exchanges of a world that is hunted in, where nothing else is asked for.
+const EXCHANGES: u64 = 1_000_000;
 
 /// Simulates, hunts, scores.
 pub fn run(args: &Demo, session: &Session) -> Result<(), Failure> {
+    if args.live {
+        let exchanges = args.exchanges.unwrap_or(live::EXCHANGES);
+        let settings = live::world(args.seed, exchanges, world::accounts_for(exchanges))?;
+        let folder = claim(&args.out)?;
+        let prompts = world::prompts(&[])?;
+        live::run(settings, prompts, &args.out, threads(args.threads), session)?;
+        folder.keep();
+        return Ok(());
+    }
+    let exchanges = args.exchanges.unwrap_or(EXCHANGES);
     let settings = WorldSettings {
         seed: args.seed,
-        exchanges: args.exchanges,
-        accounts: world::accounts_for(args.exchanges),
+        exchanges,
+        accounts: world::accounts_for(exchanges),
         ..WorldSettings::default()
     };
     settings.check()?;

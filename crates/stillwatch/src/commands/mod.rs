@@ -5,13 +5,13 @@ mod clear;
 mod demo;
 mod duel;
 mod guard;
-mod hunt;
+pub mod hunt;
 mod null;
 mod rehearse;
 mod score;
 mod simulate;
 mod sketch;
-mod watch;
+pub mod watch;
 
 use clap::Subcommand;
 

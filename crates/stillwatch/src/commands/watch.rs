@@ -133,10 +133,9 @@ impl Host for Terminal<'_> {
 
     fn found(&self, mut hunted: Hunted) -> Result<(), String> {
         self.session.stages.begin(Stage::Write.name(), None, "files");
-        let report = stillwatch_report::render(&hunted.picture).map_err(|e| e.to_string())?;
         hunted.run.wall_seconds = self.session.stages.seconds();
         hunted.run.peak_memory_bytes = memory::peak_bytes();
-        stillwatch_hunt::write_findings(&hunted, &report, self.out).map_err(|e| e.to_string())?;
+        write_findings(&hunted, self.out)?;
         self.session.stages.end(Stage::Write.name());
         let until = hunted.run.settings["period"]["to"].as_str().unwrap_or_default().to_owned();
         let campaigns = counted(hunted.campaigns.len() as u64, "campaign");
@@ -151,6 +150,12 @@ impl Host for Terminal<'_> {
     fn say(&self, what: &str) {
         output::note(what);
     }
+}
+
+/// Writes the findings of a look and their report where they are followed.
+pub fn write_findings(hunted: &Hunted, out: &Path) -> Result<(), String> {
+    let report = stillwatch_report::render(&hunted.picture).map_err(|e| e.to_string())?;
+    stillwatch_hunt::write_findings(hunted, &report, out).map_err(|e| e.to_string())
 }
 
 fn summary(watched: &Watched, took: Duration, out: &Path) -> String {

@@ -7,6 +7,7 @@ mod bench;
 mod duel;
 mod findings;
 mod guard;
+mod live;
 mod readme;
 mod references;
 mod rehearse;
