@@ -22,6 +22,7 @@ mod rehearsed;
 mod session;
 mod stop;
 mod summary;
+mod tell;
 mod world;
 
 use std::process::ExitCode;

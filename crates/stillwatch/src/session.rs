@@ -31,6 +31,19 @@ impl Session {
         Ok(Session { stages: Arc::new(Stages::new(quiet, stop.clone())), stop, runtime })
     }
 
+    /// Runs something beside the run itself, for as long as that lasts.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Waits for something that the runtime does.
+    pub fn wait_for<T>(&self, made: impl FnOnce() -> T) -> T::Output
+    where
+        T: Future,
+    {
+        self.runtime.block_on(async { made().await })
+    }
+
     /// How input is to be read: the format where one is named, and object stores with
     /// what the environment says of them.
     pub fn read_options(&self, format: Option<Format>, account_attributes: &[String]) -> Options {

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::key::KeyFile;
 use crate::out_folder::OutFolder;
 use crate::session::{Session, threads};
-use crate::{memory, output, summary};
+use crate::{memory, output, summary, tell};
 
 /// Finds the distillation campaigns in the logs of a model API
 ///
@@ -36,6 +36,10 @@ pub struct Hunt {
     /// Where the findings go.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+
+    /// A file for an OCSF detection finding, one line of JSON, for each campaign.
+    #[arg(long, value_name = "FILE")]
+    ocsf: Option<PathBuf>,
 
     /// Show excerpts of harvested prompts in the report.
     #[arg(long)]
@@ -168,6 +172,9 @@ pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
     let mut settings = args.input.settings(session, args.out.clone(), args.quote)?;
     settings.period = args.asked.period()?;
     let hunted = hunt(&settings, session)?;
+    if let Some(path) = &args.ocsf {
+        tell::write_ocsf(path, &hunted)?;
+    }
     print_summary(&hunted, &settings.out)
 }
 

@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::out_folder::OutFolder;
 use crate::session::Session;
 use crate::summary::counted;
+use crate::tell::{Tell, Teller};
 use crate::{duration, memory, output};
 
 /// Hunts in exchanges as they come
@@ -62,6 +63,9 @@ pub struct Watch {
     #[arg(long)]
     once: bool,
 
+    #[command(flatten)]
+    tell: Tell,
+
     /// Show excerpts of harvested prompts in the report.
     #[arg(long)]
     quote: bool,
@@ -90,12 +94,14 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     };
     let out = OutFolder::prepare(&args.out)?;
     let stream = has_input.then(|| Box::new(std::io::stdin()) as Stream);
-    let host = Terminal { session, out: &args.out };
+    let teller = args.tell.begin(&args.state, session)?;
+    let host = Terminal { session, out: &args.out, teller: &teller };
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
     session.stages.begin(WATCH, None, "exchanges");
     let began = Instant::now();
     let watched = watch(&settings, stream, &host, progress)?;
     session.stages.end(WATCH);
+    teller.end(session);
     if watched.looks > 0 {
         out.keep();
     }
@@ -114,6 +120,7 @@ const WATCH: &str = "watch";
 struct Terminal<'a> {
     session: &'a Session,
     out: &'a Path,
+    teller: &'a Teller,
 }
 
 impl Host for Terminal<'_> {
@@ -136,6 +143,7 @@ impl Host for Terminal<'_> {
         hunted.run.wall_seconds = self.session.stages.seconds();
         hunted.run.peak_memory_bytes = memory::peak_bytes();
         write_findings(&hunted, self.out)?;
+        self.teller.look(&hunted)?;
         self.session.stages.end(Stage::Write.name());
         let until = hunted.run.settings["period"]["to"].as_str().unwrap_or_default().to_owned();
         let campaigns = counted(hunted.campaigns.len() as u64, "campaign");

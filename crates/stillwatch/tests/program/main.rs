@@ -13,5 +13,6 @@ mod references;
 mod rehearse;
 mod sameness;
 mod setting;
+mod tell;
 mod watch;
 mod worlds;
