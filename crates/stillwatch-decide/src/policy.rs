@@ -622,8 +622,8 @@ steps = [
             page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let policy = Policy::parse(text).unwrap();
         assert_eq!(policy.mode, Mode::Enforce);
-        assert_eq!(policy.rules.len(), 2);
-        assert_eq!(policy.rules[0].steps.len(), 4);
+        assert_eq!(policy.rules.len(), 3);
+        assert_eq!(policy.rules[0].steps.len(), 3);
         assert_eq!(policy.rules[0].membership_at_least, MEMBERSHIP);
         assert_eq!(
             policy.limits,

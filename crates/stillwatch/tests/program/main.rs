@@ -11,6 +11,7 @@ mod live;
 mod readme;
 mod references;
 mod rehearse;
+mod replay;
 mod sameness;
 mod setting;
 mod tell;
