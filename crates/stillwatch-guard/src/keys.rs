@@ -98,15 +98,19 @@ pub struct Ambiguous;
 /// There are several that differ.
 pub fn credential(headers: &HeaderMap) -> Result<Option<CredentialHash>, Ambiguous> {
     let mut found: Option<&[u8]> = None;
-    let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| {
+    // Gateways join a header that comes twice with a comma (RFC 9110, section 5.3), which
+    // no key holds; other schemes, such as AWS's signatures, have commas of their own.
+    let comma = |byte: &u8| *byte == b',';
+    let bearer = headers.get_all(AUTHORIZATION).iter().flat_map(|value| {
         let value = value.as_bytes().trim_ascii();
-        match value.split_at_checked(7) {
-            Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key.trim_ascii(),
-            _ => value,
-        }
+        let is_bearer = token(value).is_some();
+        value
+            .split(move |byte| is_bearer && comma(byte))
+            .map(|one| token(one.trim_ascii()).unwrap_or(one))
     });
     let plain = ["x-api-key", "api-key"].into_iter().flat_map(|name| headers.get_all(name));
-    for key in bearer.chain(plain.map(|value| value.as_bytes().trim_ascii())) {
+    let plain = plain.flat_map(|value| value.as_bytes().split(comma));
+    for key in bearer.chain(plain).map(<[u8]>::trim_ascii) {
         match found {
             _ if key.is_empty() => {}
             None => found = Some(key),
@@ -115,6 +119,12 @@ pub fn credential(headers: &HeaderMap) -> Result<Option<CredentialHash>, Ambiguo
         }
     }
     Ok(found.map(CredentialHash::of))
+}
+
+/// The token of `Bearer TOKEN`.
+fn token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
 }
 
 #[cfg(test)]
@@ -140,6 +150,7 @@ mod tests {
             &[("x-api-key", "sk-1")],
             &[("api-key", "sk-1")],
             &[("x-api-key", "sk-1"), ("authorization", "Bearer sk-1")],
+            &[("x-api-key", "sk-1,sk-1"), ("authorization", "Bearer sk-1, Bearer sk-1")],
         ] {
             assert_eq!(credential(&headers(pairs)), expected, "{pairs:?}");
         }
@@ -148,6 +159,12 @@ mod tests {
         assert_eq!(credential(&headers(&two)), Err(Ambiguous));
         let two = [("x-api-key", "sk-1"), ("x-api-key", "sk-2")];
         assert_eq!(credential(&headers(&two)), Err(Ambiguous));
+        for joined in [("x-api-key", "sk-1,sk-2"), ("authorization", "Bearer sk-1,Bearer sk-2")] {
+            assert_eq!(credential(&headers(&[joined])), Err(Ambiguous));
+        }
+        let signature = "AWS4-HMAC-SHA256 Credential=a, Signature=b";
+        let whole = Ok(Some(CredentialHash::of(signature.as_bytes())));
+        assert_eq!(credential(&headers(&[("authorization", signature)])), whole);
     }
 
     #[test]
