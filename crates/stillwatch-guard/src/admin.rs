@@ -41,6 +41,10 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    pub fn new(guard: Arc<Guard>, keeper: Arc<Keeper>, key: &str) -> Self {
+        Admin { guard, keeper, key: Sha256::digest(key.as_bytes()).into() }
+    }
+
     /// Whether this is the key.
     pub fn is_key(&self, key: &[u8]) -> bool {
         let hash: [u8; 32] = Sha256::digest(key).into();
@@ -49,8 +53,7 @@ impl Admin {
 }
 
 /// The routes.
-pub fn router(guard: Arc<Guard>, keeper: Arc<Keeper>, key: &str) -> Router {
-    let admin = Admin { guard, keeper, key: Sha256::digest(key.as_bytes()).into() };
+pub(crate) fn router(admin: Admin) -> Router {
     let guarded = Router::new()
         .route("/v1/decide", post(decide))
         .route("/v1/campaigns", get(campaigns))

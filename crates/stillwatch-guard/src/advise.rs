@@ -22,7 +22,7 @@ use stillwatch_decide::{Policy, Response as Deed, Verdict, Who};
 
 use crate::admin::{Admin, bad, bearer, wrong_key};
 use crate::api::Endpoint;
-use crate::gateway::{Guard, shut_out};
+use crate::gateway::{Guard, VERDICT, shut_out};
 use crate::keys::{CredentialHash, credential};
 use crate::refusal::Refusal;
 
@@ -41,15 +41,15 @@ const PATHS: [HeaderName; 3] = [
 const METHODS: [HeaderName; 2] =
     [HeaderName::from_static("x-original-method"), HeaderName::from_static("x-forwarded-method")];
 /// The administration's key, where `authorization` is the client's.
-const KEY: HeaderName = HeaderName::from_static("stillwatch-key");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("stillwatch-key");
 /// What an exchange can cost at most; see [`Asked::of`].
-const TOKENS: HeaderName = HeaderName::from_static("stillwatch-max-tokens");
-const VERDICT: HeaderName = HeaderName::from_static("stillwatch-verdict");
+pub(crate) const TOKENS: HeaderName = HeaderName::from_static("stillwatch-max-tokens");
 const STATUS: HeaderName = HeaderName::from_static("stillwatch-status");
-const UNTIL: HeaderName = HeaderName::from_static("stillwatch-until");
-const OUTPUT_TOKENS: HeaderName = HeaderName::from_static("stillwatch-max-output-tokens");
-const CHOICES: HeaderName = HeaderName::from_static("stillwatch-max-choices");
-const WITHHOLD: HeaderName = HeaderName::from_static("stillwatch-withhold");
+pub(crate) const UNTIL: HeaderName = HeaderName::from_static("stillwatch-until");
+pub(crate) const OUTPUT_TOKENS: HeaderName =
+    HeaderName::from_static("stillwatch-max-output-tokens");
+pub(crate) const CHOICES: HeaderName = HeaderName::from_static("stillwatch-max-choices");
+pub(crate) const WITHHOLD: HeaderName = HeaderName::from_static("stillwatch-withhold");
 
 /// The routes.
 pub(crate) fn router(admin: &Admin) -> Router<Admin> {
@@ -124,31 +124,54 @@ impl Asked {
 
 async fn authorize(State(admin): State<Admin>, request: Request) -> Response {
     let (head, _) = request.into_parts();
-    let headers = &head.headers;
-    let Asked { endpoint, tokens, is_denied_as_403 } = Asked::of(&head.uri, &head.method, headers);
-    let dialect = endpoint.dialect(headers);
-    let in_force = admin.guard.live.now();
-    let policy = in_force.table.policy();
-    let refused = |refusal: Refusal| {
-        let mut answer = refusal.answer(dialect, &policy.appeal).map(Body::from);
-        let status = HeaderValue::from(answer.status().as_u16());
-        answer.headers_mut().insert(STATUS, status);
-        if is_denied_as_403 {
-            *answer.status_mut() = StatusCode::FORBIDDEN;
+    let Asked { endpoint, tokens, is_denied_as_403 } =
+        Asked::of(&head.uri, &head.method, &head.headers);
+    let Advice { refusal, told } = advice(&admin.guard, &head.headers, endpoint, tokens);
+    let mut answer = match refusal {
+        None => StatusCode::OK.into_response(),
+        Some(refusal) => {
+            let mut answer = refusal.map(Body::from);
+            let status = HeaderValue::from(answer.status().as_u16());
+            answer.headers_mut().insert(STATUS, status);
+            if is_denied_as_403 {
+                *answer.status_mut() = StatusCode::FORBIDDEN;
+            }
+            answer
         }
-        answer
     };
-    let Ok(credential) = credential(headers) else { return refused(Refusal::Ambiguous) };
+    answer.headers_mut().extend(told);
+    answer
+}
+
+/// What another gateway is told about a request.
+pub(crate) struct Advice {
+    /// What the client gets instead of the model's answer; none where the request may pass.
+    pub refusal: Option<axum::http::Response<Bytes>>,
+    /// The verdict, for the gateway.
+    pub told: HeaderMap,
+}
+
+/// The advice on a request with these headers. `tokens` is what it can cost at most, in
+/// output tokens.
+pub(crate) fn advice(
+    guard: &Guard,
+    headers: &HeaderMap,
+    endpoint: Endpoint,
+    tokens: Option<u32>,
+) -> Advice {
+    let dialect = endpoint.dialect(headers);
+    let in_force = guard.live.now();
+    let policy = in_force.table.policy();
+    let refused = |refusal: Refusal| refusal.answer(dialect, &policy.appeal);
+    let Ok(credential) = credential(headers) else {
+        return Advice { refusal: Some(refused(Refusal::Ambiguous)), told: HeaderMap::new() };
+    };
     let owner = in_force.credentials.owner(credential.as_ref());
     let who =
         Who { account_id: &owner.account_id, organization_id: owner.organization_id.as_deref() };
-    let verdict = in_force.table.decide(&who, (admin.guard.clock)());
-    let mut answer = match advised(&admin.guard, &verdict, endpoint, tokens) {
-        Err(refusal) => refused(refusal),
-        Ok(()) => StatusCode::OK.into_response(),
-    };
-    tell(answer.headers_mut(), &verdict, policy);
-    answer
+    let verdict = in_force.table.decide(&who, (guard.clock)());
+    let refusal = advised(guard, &verdict, endpoint, tokens).err().map(refused);
+    Advice { refusal, told: told(&verdict, policy) }
 }
 
 /// Whether a request is to pass; takes what it can cost where the verdict slows.
@@ -173,8 +196,9 @@ fn advised(
     Ok(())
 }
 
-/// Says the verdict in headers for the gateway.
-fn tell(headers: &mut HeaderMap, verdict: &Verdict<'_>, policy: &Policy) {
+/// The verdict in headers for the gateway.
+fn told(verdict: &Verdict<'_>, policy: &Policy) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(VERDICT, HeaderValue::from_static(verdict.response().name()));
     if let Some(until) = verdict.until.and_then(|until| until.to_string().parse().ok()) {
@@ -188,6 +212,7 @@ fn tell(headers: &mut HeaderMap, verdict: &Verdict<'_>, policy: &Policy) {
         let withheld = "logprobs, top_logprobs, logit_bias, reasoning";
         headers.insert(WITHHOLD, HeaderValue::from_static(withheld));
     }
+    headers
 }
 
 /// What LiteLLM's generic guardrail sends, as far as it matters: whose key it is. Texts are

@@ -12,11 +12,11 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
-use stillwatch_decide::{InForce, Policy, Response as Deed, Verdict, output_tokens_at_most};
+use stillwatch_decide::{Cap, InForce, Policy, Response as Deed, Verdict, output_tokens_at_most};
 use stillwatch_exchange::Time;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -44,14 +44,14 @@ const BODY: Duration = Duration::from_secs(120);
 /// What all bodies together may hold in memory, in KiB; further ones are refused.
 const BODIES_KIB_MAX: usize = 512 << 10;
 /// A body counts against [`BODIES_KIB_MAX`] in steps of this many KiB.
-const BODY_STEP_KIB: u32 = 1 << 10;
+pub(crate) const BODY_STEP_KIB: u32 = 1 << 10;
 /// Of a body that is too long, so much is read and thrown away, so that the client gets
 /// to read the answer.
 const DISCARDED_BYTES_MAX: usize = 256 << 20;
 /// The longest `user-agent` on record, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 512;
 
-const VERDICT: HeaderName = HeaderName::from_static("stillwatch-verdict");
+pub(crate) const VERDICT: HeaderName = HeaderName::from_static("stillwatch-verdict");
 
 /// A running guard: what all its connections share.
 #[derive(Debug)]
@@ -65,7 +65,8 @@ pub struct Guard {
     run_id: u64,
     sequence: AtomicU64,
     started: Instant,
-    bodies: Arc<Semaphore>,
+    /// What bodies may hold in memory, in KiB.
+    pub(crate) bodies: Arc<Semaphore>,
 }
 
 impl Guard {
@@ -101,6 +102,24 @@ impl Guard {
     }
 }
 
+/// The campaign from whose bucket something was taken, and how many tokens.
+pub(crate) type Taken = (Arc<InForce>, u64);
+
+/// Settles what was taken with what an exchange has cost; none for a status where nothing
+/// was answered.
+pub(crate) fn settle(taken: &Taken, status: Option<u16>, measured: &Measured, now: i64) {
+    let (campaign, taken) = taken;
+    let is_success = status.is_some_and(|status| status < 400);
+    // Without the vendor's figure, as when the client breaks off, what was taken counts as
+    // used: else breaking off would be free.
+    let used = match (is_success, measured.usage_output_tokens) {
+        (false, _) => 0,
+        (true, Some(tokens)) => u64::from(tokens),
+        (true, None) => *taken,
+    };
+    campaign.bucket.settle(*taken, used, now);
+}
+
 /// An exchange that has arrived and not ended. Dropped before its end, as when the
 /// client goes away, it ends as `aborted`.
 #[derive(Debug)]
@@ -108,8 +127,7 @@ pub struct Underway {
     guard: Arc<Guard>,
     sequence: u64,
     exchange_id: String,
-    /// What was taken from a campaign's bucket.
-    taken: Option<(Arc<InForce>, u64)>,
+    taken: Option<Taken>,
     /// Whose it is and what was asked, for verdicts that change while it is answered.
     owner: Owner,
     endpoint: Endpoint,
@@ -182,16 +200,8 @@ impl Underway {
             return;
         }
         let guard = &self.guard;
-        if let Some((campaign, taken)) = &self.taken {
-            let is_success = status.is_some_and(|status| status < 400);
-            // Without the vendor's figure, as when the client breaks off, what was
-            // taken counts as used: else breaking off would be free.
-            let used = match (is_success, measured.usage_output_tokens) {
-                (false, _) => 0,
-                (true, Some(tokens)) => u64::from(tokens),
-                (true, None) => *taken,
-            };
-            campaign.bucket.settle(*taken, used, guard.monotonic());
+        if let Some(taken) = &self.taken {
+            settle(taken, status, measured, guard.monotonic());
         }
         let digest = measured.response_digest.as_ref().map(digest_text);
         let ending = Ending {
@@ -312,8 +322,16 @@ pub async fn answer(
     let holder = Holder::of(&owner.account_id, &asked);
     let deed = released(&guard, &in_force, endpoint, &owner, &holder, &body).and_then(|released| {
         let body = released.as_ref().unwrap_or(&body);
-        let sent =
-            respond(&guard, endpoint, &verdict, policy, &asked, is_paced, body, &mut underway)?;
+        let sent = respond(
+            &guard,
+            endpoint,
+            &verdict,
+            policy,
+            &asked,
+            is_paced,
+            body,
+            &mut underway.taken,
+        )?;
         Ok(sent.or(released))
     });
     let outcome = match deed {
@@ -421,10 +439,10 @@ pub(crate) fn shut_out(verdict: &Verdict<'_>) -> Option<Refusal> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "they are the parts of one request, each used once")]
 /// Does what the verdict says to a request: it is refused, or its body changed (none
 /// where it goes as it came).
-fn respond(
+#[expect(clippy::too_many_arguments, reason = "they are the parts of one request, each used once")]
+pub(crate) fn respond(
     guard: &Guard,
     endpoint: Endpoint,
     verdict: &Verdict<'_>,
@@ -432,7 +450,7 @@ fn respond(
     asked: &Asked<'_>,
     is_paced: bool,
     body: &Bytes,
-    underway: &mut Underway,
+    taken: &mut Option<Taken>,
 ) -> Result<Option<Bytes>, Refusal> {
     if let Some(refusal) = shut_out(verdict) {
         return Err(refusal);
@@ -449,23 +467,23 @@ fn respond(
     if verdict.responses.has(Deed::Slow)
         && let Some(campaign) = verdict.campaign
     {
-        let tokens = match endpoint {
-            Endpoint::Embeddings => 1,
-            // The rest is taken as it comes.
-            _ if is_paced => 1,
-            _ => output_tokens_at_most(
-                asked.request_max_tokens,
-                asked.request_choice_count,
-                edit.cap,
-            ),
-        };
-        let taken = campaign
+        // Of a paced stream the rest is taken as it comes.
+        let tokens = if is_paced { 1 } else { cost_at_most(endpoint, asked, edit.cap) };
+        let tokens = campaign
             .bucket
             .take(tokens, guard.monotonic())
             .map_err(|wait| Refusal::Slowed { seconds: wait.seconds() })?;
-        underway.taken = Some((Arc::clone(campaign), taken.into()));
+        *taken = Some((Arc::clone(campaign), tokens.into()));
     }
     Ok(sent)
+}
+
+/// The most output tokens that a request can cost.
+pub(crate) fn cost_at_most(endpoint: Endpoint, asked: &Asked<'_>, cap: Option<Cap>) -> u32 {
+    match endpoint {
+        Endpoint::Embeddings => 1,
+        _ => output_tokens_at_most(asked.request_max_tokens, asked.request_choice_count, cap),
+    }
 }
 
 /// Takes the marks off the reasoning blocks of a request; none where it has none.
@@ -523,29 +541,13 @@ async fn exchange(
     head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.remove(CONTENT_LENGTH);
     let reply = send(guard, policy, head, body).await?;
-    let header = |name: HeaderName| {
-        reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    };
-    let content_type = header(CONTENT_TYPE);
-    let is_plain = matches!(header(CONTENT_ENCODING), "" | "identity");
-    let answer = if is_plain {
-        Answer::new(endpoint, content_type)
-    } else {
-        guard.metrics.unread.inc();
-        Answer::unread(endpoint)
-    };
-    let kind = content_type.split(';').next().unwrap_or_default().trim();
-    let is_stream = kind.eq_ignore_ascii_case("text/event-stream");
-    let mut changes = Changes::default();
+    let is_thin = verdict.responses.has(Deed::Withhold);
+    let (answer, thinner) = read_answer(guard, endpoint, reply.status(), reply.headers(), is_thin)?;
+    let mut changes = Changes { thinner, ..Changes::default() };
     if !reply.status().is_success() {
         return Ok((reply, answer, changes));
     }
-    if verdict.responses.has(Deed::Withhold) {
-        if !is_plain || !(is_stream || kind.eq_ignore_ascii_case("application/json")) {
-            return Err(Refusal::NotThinned);
-        }
-        changes.thinner = Some(Thinner::new(endpoint, is_stream));
-    }
+    let Form { is_plain, is_stream, .. } = Form::of(reply.headers());
     if let Some(keys) = &in_force.reasoning_keys
         && policy.binds_reasoning()
         && matches!(endpoint, Endpoint::Messages | Endpoint::Responses)
@@ -566,6 +568,56 @@ async fn exchange(
         }
     }
     Ok((reply, answer, changes))
+}
+
+/// What an answer's head says of its body.
+#[derive(Clone, Copy, Debug)]
+struct Form<'a> {
+    content_type: &'a str,
+    /// Not compressed.
+    is_plain: bool,
+    is_stream: bool,
+    is_json: bool,
+}
+
+impl<'a> Form<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let header = |name: HeaderName| {
+            headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        };
+        let content_type = header(CONTENT_TYPE);
+        let kind = content_type.split(';').next().unwrap_or_default().trim();
+        Form {
+            content_type,
+            is_plain: matches!(header(CONTENT_ENCODING), "" | "identity"),
+            is_stream: kind.eq_ignore_ascii_case("text/event-stream"),
+            is_json: kind.eq_ignore_ascii_case("application/json"),
+        }
+    }
+}
+
+/// How an answer with this head is read, and thinned where that is wanted.
+pub(crate) fn read_answer(
+    guard: &Guard,
+    endpoint: Endpoint,
+    status: StatusCode,
+    headers: &HeaderMap,
+    is_thin: bool,
+) -> Result<(Answer, Option<Thinner>), Refusal> {
+    let Form { content_type, is_plain, is_stream, is_json } = Form::of(headers);
+    let answer = if is_plain {
+        Answer::new(endpoint, content_type)
+    } else {
+        guard.metrics.unread.inc();
+        Answer::unread(endpoint)
+    };
+    if !is_thin || !status.is_success() {
+        return Ok((answer, None));
+    }
+    if !is_plain || !(is_stream || is_json) {
+        return Err(Refusal::NotThinned);
+    }
+    Ok((answer, Some(Thinner::new(endpoint, is_stream))))
 }
 
 /// Passes on what is no exchange.
@@ -679,14 +731,20 @@ fn whole(answer: Response<Bytes>) -> Response<Reply> {
 
 /// Says the verdict in a header, where the policy wants it said.
 fn said(mut reply: Response<Reply>, verdict: &Verdict<'_>, policy: &Policy) -> Response<Reply> {
-    if policy.say_verdict && verdict.response() > Deed::Record {
-        let text = match verdict.until {
-            Some(until) => format!("{}; until={until}", verdict.response()),
-            None => verdict.response().to_string(),
-        };
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            reply.headers_mut().insert(VERDICT, value);
-        }
+    if let Some(value) = verdict_said(verdict, policy) {
+        reply.headers_mut().insert(VERDICT, value);
     }
     reply
+}
+
+/// What a client is told of its verdict, where the policy wants it said.
+pub(crate) fn verdict_said(verdict: &Verdict<'_>, policy: &Policy) -> Option<HeaderValue> {
+    if !policy.say_verdict || verdict.response() <= Deed::Record {
+        return None;
+    }
+    let text = match verdict.until {
+        Some(until) => format!("{}; until={until}", verdict.response()),
+        None => verdict.response().to_string(),
+    };
+    HeaderValue::from_str(&text).ok()
 }

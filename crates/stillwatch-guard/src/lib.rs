@@ -29,6 +29,7 @@ mod bind;
 mod cut;
 mod edit;
 mod gateway;
+mod grpc;
 mod inputs;
 mod journal;
 mod json;

@@ -7,20 +7,21 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
 use stillwatch_exchange::time::SECOND_US;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::gateway::{self, Guard};
+use crate::grpc;
 use crate::journal::{self, Closed, Journal};
 use crate::live::{Live, Reload};
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ const CONNECTIONS_MAX: usize = 10_000;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The most headers of a request.
 const HEADERS_MAX: usize = 128;
+/// Requests at once on a connection that speaks HTTP/2; further ones wait.
+const STREAMS_MAX: u32 = 1_000;
 /// How often files are looked at, and the journal is forced to the disk.
 const TICK: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no room for another connection.
@@ -48,6 +51,8 @@ pub struct Running {
     pub listen: SocketAddr,
     /// Where administration connects.
     pub admin: SocketAddr,
+    /// Where Envoy asks over gRPC, if it does.
+    pub grpc: Option<SocketAddr>,
     guard: Arc<Guard>,
     keeper: Arc<Keeper>,
     stop: watch::Sender<bool>,
@@ -87,10 +92,15 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     };
     let clients = bind(settings.listen).await?;
     let administration = bind(settings.admin).await?;
+    let asked = match settings.grpc {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let address = |listener: &TcpListener| {
         listener.local_addr().map_err(|error| GuardError::Other(error.to_string()))
     };
     let (listen, admin) = (address(&clients)?, address(&administration)?);
+    let grpc = asked.as_ref().map(address).transpose()?;
     let guard = Arc::new(Guard::new(
         live,
         journal,
@@ -109,29 +119,38 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         waiting: Mutex::default(),
     });
     let (stop, stopped) = watch::channel(false);
-    let gateway_guard = Arc::clone(&guard);
-    let gateway = move |peer: SocketAddr| {
+    let administrator = Admin::new(Arc::clone(&guard), Arc::clone(&keeper), &settings.admin_key);
+    let http1 = http1(settings.head_timeout);
+    let mut listeners = Vec::new();
+    let (service, gateway_guard) = (http1.clone(), Arc::clone(&guard));
+    let connect = move |stream, peer| {
         let guard = Arc::clone(&gateway_guard);
-        service_fn(move |request: Request<Incoming>| {
+        let answer = service_fn(move |request: Request<Incoming>| {
             let guard = Arc::clone(&guard);
             async move { Ok::<_, Infallible>(gateway::answer(guard, request, peer).await) }
-        })
+        });
+        service.serve_connection(stream, answer)
     };
-    let router = admin::router(Arc::clone(&guard), Arc::clone(&keeper), &settings.admin_key);
-    let administrator = move |_| TowerToHyperService::new(router.clone());
-    let head_timeout = settings.head_timeout;
-    let listeners = vec![
-        tokio::spawn(serve(clients, gateway, stopped.clone(), Arc::clone(&guard), head_timeout)),
-        tokio::spawn(serve(
-            administration,
-            administrator,
-            stopped.clone(),
-            Arc::clone(&guard),
-            head_timeout,
-        )),
-    ];
+    listeners.push(tokio::spawn(serve(clients, connect, stopped.clone(), Arc::clone(&guard))));
+    let router = admin::router(administrator.clone());
+    let connect =
+        move |stream, _| http1.serve_connection(stream, TowerToHyperService::new(router.clone()));
+    let listener = serve(administration, connect, stopped.clone(), Arc::clone(&guard));
+    listeners.push(tokio::spawn(listener));
+    if let Some(asked) = asked {
+        let http2 = http2(settings.head_timeout);
+        let connect = move |stream, _| {
+            let admin = administrator.clone();
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(grpc::answer(admin, request).await) }
+            });
+            http2.serve_connection(stream, answer)
+        };
+        listeners.push(tokio::spawn(serve(asked, connect, stopped.clone(), Arc::clone(&guard))));
+    }
     let keeping = tokio::spawn(keep(Arc::clone(&keeper), stopped));
-    Ok(Running { listen, admin, guard, keeper, stop, listeners, keeping })
+    Ok(Running { listen, admin, grpc, guard, keeper, stop, listeners, keeping })
 }
 
 impl Running {
@@ -171,20 +190,8 @@ impl Running {
     }
 }
 
-/// Accepts connections until the guard is stopped, then drains them.
-async fn serve<S, B>(
-    listener: TcpListener,
-    service: impl Fn(SocketAddr) -> S,
-    mut stopped: watch::Receiver<bool>,
-    guard: Arc<Guard>,
-    head_timeout: Duration,
-) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+/// HTTP/1 with its bounds.
+fn http1(head_timeout: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -193,6 +200,33 @@ async fn serve<S, B>(
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .auto_date_header(false);
+    builder
+}
+
+/// HTTP/2 with its bounds, for gRPC. A connection that says nothing is asked whether it
+/// still lives.
+fn http2(head_timeout: Duration) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(head_timeout)
+        .keep_alive_timeout(head_timeout)
+        .auto_date_header(false);
+    builder
+}
+
+/// Accepts connections until the guard is stopped, then drains them.
+async fn serve<C>(
+    listener: TcpListener,
+    connect: impl Fn(TokioIo<TcpStream>, SocketAddr) -> C,
+    mut stopped: watch::Receiver<bool>,
+    guard: Arc<Guard>,
+) where
+    C: GracefulConnection + Send + 'static,
+    C::Error: Send,
+{
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut is_stopped = pin!(stopped.wait_for(|stopped| *stopped));
@@ -215,8 +249,7 @@ async fn serve<S, B>(
         };
         // Where it can't be set the connection is gone already.
         let _ = stream.set_nodelay(true);
-        let connection = builder.serve_connection(TokioIo::new(stream), service(peer));
-        let connection = Steady::new(graceful.watch(connection));
+        let connection = Steady::new(graceful.watch(connect(TokioIo::new(stream), peer)));
         let guard = Arc::clone(&guard);
         guard.metrics.connections.inc();
         tokio::spawn(async move {

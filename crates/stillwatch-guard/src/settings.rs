@@ -23,6 +23,8 @@ pub struct Settings {
     pub upstream: http::Uri,
     /// Where administration connects.
     pub admin: SocketAddr,
+    /// Where Envoy asks over gRPC, if it does.
+    pub grpc: Option<SocketAddr>,
     /// The policy file; without one the guard only observes.
     pub policy: Option<PathBuf>,
     /// Where records and what was undone are kept.

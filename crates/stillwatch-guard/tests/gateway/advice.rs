@@ -9,11 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
+use stillwatch_guard::Running;
 
 use crate::setting::{ADMIN_KEY, Answer, Mock, World, post, send};
 
-const CHAT: &str = "/v1/chat/completions";
-const SLOW: &str = r#"
+pub const CHAT: &str = "/v1/chat/completions";
+pub const SLOW: &str = r#"
 mode = "enforce"
 [slow]
 output_tokens_per_minute = 6000
@@ -21,7 +22,7 @@ burst_tokens = 6000
 [[rule]]
 steps = [{ do = ["slow", "cap", "withhold"], for = "1 day" }]
 "#;
-const REFUSE: &str = r#"
+pub const REFUSE: &str = r#"
 mode = "enforce"
 [appeal]
 contact = "abuse@example.com"
@@ -140,9 +141,21 @@ async fn litellm_is_told_in_its_own_words() {
 }
 
 /// A gateway that somebody else wrote, stopped when dropped.
-struct Gateway {
+pub struct Gateway {
     process: Child,
-    listen: SocketAddr,
+    pub listen: SocketAddr,
+}
+
+impl Gateway {
+    /// Waits until it takes connections.
+    pub async fn ready(&self) {
+        for _ in 0..600 {
+            if tokio::net::TcpStream::connect(self.listen).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 impl Drop for Gateway {
@@ -160,7 +173,7 @@ fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// A configuration of docs/gateways, for this model and this guard.
-fn configuration(name: &str, model: SocketAddr, guard: SocketAddr) -> (String, SocketAddr) {
+pub fn configuration(name: &str, model: SocketAddr, guard: SocketAddr) -> (String, SocketAddr) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateways").join(name);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = fs::read_to_string(file)
@@ -172,13 +185,14 @@ fn configuration(name: &str, model: SocketAddr, guard: SocketAddr) -> (String, S
         .replace("listen 127.0.0.1:8080", &format!("listen {free}"))
         .replace("port_value: 9000", &format!("port_value: {}", model.port()))
         .replace("port_value: 8081", &format!("port_value: {}", guard.port()))
+        .replace("port_value: 8082", &format!("port_value: {}", guard.port()))
         .replace("port_value: 8080", &format!("port_value: {}", free.port()));
     (text, free)
 }
 
-fn nginx(folder: &Path, model: SocketAddr, guard: SocketAddr) -> Option<Gateway> {
+fn nginx(folder: &Path, model: SocketAddr, guard: &Running) -> Option<Gateway> {
     let program = program("nginx", &["/usr/sbin".into()])?;
-    let (text, listen) = configuration("nginx.conf", model, guard);
+    let (text, listen) = configuration("nginx.conf", model, guard.admin);
     fs::write(folder.join("gateway.conf"), text).unwrap();
     let at = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -195,12 +209,23 @@ fn nginx(folder: &Path, model: SocketAddr, guard: SocketAddr) -> Option<Gateway>
     Some(Gateway { process: quietly(command), listen })
 }
 
-fn envoy(folder: &Path, model: SocketAddr, guard: SocketAddr) -> Option<Gateway> {
+/// Envoy with a configuration of docs/gateways.
+pub fn envoy_with(
+    name: &str,
+    folder: &Path,
+    model: SocketAddr,
+    guard: SocketAddr,
+) -> Option<Gateway> {
+    let (text, listen) = configuration(name, model, guard);
+    envoy_on(folder, &text, listen)
+}
+
+/// Envoy with a configuration that listens there.
+pub fn envoy_on(folder: &Path, text: &str, listen: SocketAddr) -> Option<Gateway> {
     // PyPI's package puts it beside the Python that it was installed for.
     let python = std::env::var_os("STILLWATCH_TEST_PYTHON").map(PathBuf::from);
     let beside = python.and_then(|python| Some(python.parent()?.to_owned()));
     let program = program("envoy", &beside.into_iter().collect::<Vec<_>>())?;
-    let (text, listen) = configuration("envoy.yaml", model, guard);
     let file = folder.join("envoy.yaml");
     fs::write(&file, text).unwrap();
     let mut command = Command::new(program);
@@ -218,25 +243,24 @@ fn quietly(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-type Start = fn(&Path, SocketAddr, SocketAddr) -> Option<Gateway>;
+fn envoy(folder: &Path, model: SocketAddr, guard: &Running) -> Option<Gateway> {
+    envoy_with("envoy.yaml", folder, model, guard.admin)
+}
+
+pub type Start = fn(&Path, SocketAddr, &Running) -> Option<Gateway>;
 
 /// What every gateway does with the advice, tried on the real program.
-async fn heeds(name: &str, start: Start) {
+pub async fn heeds(name: &str, start: Start) {
     for policy in [SLOW, REFUSE] {
         let mock = Mock::saying("application/json", r#"{"id":"1"}"#).await;
-        let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
+        let mut world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
+        world.settings.grpc = Some("127.0.0.1:0".parse().unwrap());
         let running = world.start().await;
-        let Some(gateway) = start(world.folder.path(), mock.address, running.admin) else {
+        let Some(gateway) = start(world.folder.path(), mock.address, &running) else {
             eprintln!("skipped: no {name} on this machine");
             return;
         };
-        let ready = async || tokio::net::TcpStream::connect(gateway.listen).await.is_ok();
-        for _ in 0..600 {
-            if ready().await {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        gateway.ready().await;
         let asks = async |key| send(gateway.listen, &post(CHAT, key, r#"{"model":"m"}"#)).await;
 
         let answer = asks("sk-good").await;

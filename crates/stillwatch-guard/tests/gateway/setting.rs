@@ -178,6 +178,7 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             upstream: format!("http://{upstream}/api").parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
+            grpc: None,
             policy: Some(at("policy.toml")),
             state: at("state"),
             credentials: None,

@@ -39,6 +39,10 @@ pub struct Guard {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     admin: SocketAddr,
 
+    /// Where Envoy asks over gRPC, by ext_authz or ext_proc; nowhere by default.
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<SocketAddr>,
+
     /// The policy file; without one the guard only observes.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -97,6 +101,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         listen: args.listen,
         upstream,
         admin: args.admin,
+        grpc: args.grpc,
         policy: args.policy.clone(),
         state: args.state.clone(),
         credentials: args.credentials.clone(),
@@ -121,6 +126,9 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         let running = stillwatch_guard::start(settings).await?;
         output::print(&format!("listening on {}\n", running.listen))?;
         output::note(&format!("administration on {}", running.admin));
+        if let Some(grpc) = running.grpc {
+            output::note(&format!("gRPC for Envoy on {grpc}"));
+        }
         signals.until_stopped(&running).await;
         running.stop().await?;
         Ok(())
