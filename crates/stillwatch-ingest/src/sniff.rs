@@ -18,6 +18,9 @@ const LINES_MAX: usize = 32;
 /// Bytes looked at for a NUL, which no JSON has and most other files do.
 const HEAD_BYTES: usize = 4096;
 
+/// Bytes of a streamed response in which its first event says its kind.
+const STREAM_BYTES: usize = 512;
+
 /// What a file looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looks {
@@ -155,7 +158,16 @@ fn style(request: Option<Keys<'_>>, response: Option<Keys<'_>>, envelope: &Keys<
         .find_map(|key| envelope.get(*key))
         .map(|value| value.get().to_ascii_lowercase());
     let model = request.as_ref().and_then(|r| r.get("model")).map(|m| m.get());
+    // A stream, as a text or a list, begins with its kind.
+    let begins_as_message = envelope.get("response").is_some_and(|raw| {
+        let raw = raw.get();
+        !raw.starts_with('{')
+            && raw
+                .get(..raw.floor_char_boundary(STREAM_BYTES))
+                .is_some_and(|head| head.contains("message_start"))
+    });
     let anthropic = has(&response, "stop_reason")
+        || begins_as_message
         || has(&request, "system")
         || has(&request, "anthropic_version")
         || has(&request, "thinking")

@@ -35,7 +35,10 @@ const ACCOUNT_IN_REQUEST: &[&str] = &["metadata.user_id", "user"];
 
 /// Maps one pair.
 pub(crate) fn map(record: &Value, _: &Naming, rows: &mut RowBuilder) {
-    pair::map(record, rows, "anthropic", ACCOUNT_IN_REQUEST, |row, request, response| {
+    // Bedrock logs streams as lists too, so that they are read where responses are.
+    let fold = |events: &[Value]| Value::Array(events.to_vec());
+    let bodies = pair::Bodies { provider: "anthropic", account: ACCOUNT_IN_REQUEST, fold };
+    pair::map(record, rows, &bodies, |row, request, response| {
         set_request(row, request);
         if let Some(response) = response {
             set_response(row, response);

@@ -12,4 +12,5 @@ pub(crate) mod openai;
 pub(crate) mod otlp;
 mod pair;
 pub(crate) mod parquet;
+mod stream;
 pub(crate) mod thrift;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::body::{self, Conversation, Names, at, count, first, set_named};
-use super::pair;
+use super::{pair, stream};
 use crate::rows::{Cell, Row, RowBuilder};
 use crate::text::Naming;
 
@@ -41,7 +41,9 @@ const ACCOUNT_IN_REQUEST: &[&str] = &["safety_identifier", "user", "metadata.use
 
 /// Maps one pair.
 pub(crate) fn map(record: &Value, _: &Naming, rows: &mut RowBuilder) {
-    pair::map(record, rows, "openai", ACCOUNT_IN_REQUEST, |row, request, response| {
+    let bodies =
+        pair::Bodies { provider: "openai", account: ACCOUNT_IN_REQUEST, fold: stream::folded };
+    pair::map(record, rows, &bodies, |row, request, response| {
         set_request(row, request);
         if let Some(response) = response {
             set_response(row, response);

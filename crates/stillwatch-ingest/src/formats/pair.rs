@@ -7,13 +7,17 @@
 //! ```
 //!
 //! `request` is required, as an object or as a text that is one; `response` may be
-//! absent or null where nothing was answered. Everything else is optional under the
+//! absent or null where nothing was answered, and the text or the list of its events
+//! where it was streamed. Everything else is optional under the
 //! names of the table below, and under the contract's own column names. `time` may be
 //! RFC 3339 or a number since the epoch (seconds, or finer units by size).
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::body::{self, Names, at, first, set_named};
+use super::stream;
 use crate::rows::{Cell, Row, RowBuilder};
 use crate::table::Table;
 use crate::validity;
@@ -89,23 +93,28 @@ const TIME: &[&str] = &[
 const STATUS: &[&str] =
     &["status", "status_code", "http_status", "response_status", "response.status_code"];
 
-/// Maps one record; `bodies` reads the request and the response.
+/// What an API's pairs have of their own.
+pub(crate) struct Bodies {
+    pub provider: &'static str,
+    /// Where a request names its end user, for envelopes that name no account.
+    pub account: &'static [&'static str],
+    /// What the events of a streamed response are read as.
+    pub fold: fn(&[Value]) -> Value,
+}
+
+/// Maps one record; `set` reads the request and the response.
 pub(crate) fn map(
     record: &Value,
     rows: &mut RowBuilder,
-    provider: &'static str,
-    account_in_request: &[&str],
-    bodies: impl for<'a> FnOnce(&mut Row<'a>, &'a Value, Option<&'a Value>),
+    bodies: &Bodies,
+    set: impl for<'a> FnOnce(&mut Row<'a>, &'a Value, Option<&'a Value>),
 ) {
-    let parsed = |name| {
-        let text = record.get(name)?.as_str()?;
-        serde_json::from_str::<Value>(text).ok()
-    };
-    let (parsed_request, parsed_response) = (parsed("request"), parsed("response"));
-    let request = inner(parsed_request.as_ref(), record.get("request"));
-    let response = inner(parsed_response.as_ref(), record.get("response"));
-    let request = request.filter(|r| r.is_object());
-    let response = response.filter(|r| r.is_object() || r.is_array());
+    let request = record.get("request").and_then(inner).filter(|r| r.is_object());
+    let response = record.get("response").and_then(inner).map(|response| match response.as_ref() {
+        Value::Array(events) => Cow::Owned((bodies.fold)(&stream::unwrapped(events))),
+        _ => response,
+    });
+    let (request, response) = (request.as_deref(), response.as_deref());
     let Some(request) = request else {
         rows.refuse(validity::NOT_AN_EXCHANGE);
         return;
@@ -127,20 +136,38 @@ pub(crate) fn map(
         let client = hops.split(',').next().unwrap_or_default().trim();
         row.set("client_address", Cell::text(client));
     }
-    bodies(&mut row, request, response);
+    set(&mut row, request, response);
     if row.lacks("account_id")
-        && let Some(account) = first(request, account_in_request)
+        && let Some(account) = first(request, bodies.account)
     {
         row.set("account_id", body::cell(account));
     }
     if row.lacks("provider_name") {
-        row.set("provider_name", Cell::text(provider));
+        row.set("provider_name", Cell::text(bodies.provider));
     }
     rows.push(row);
 }
 
-/// The body of one side; some proxies log `{ "body": …, "headers": … }` for each.
-fn inner<'a>(parsed: Option<&'a Value>, logged: Option<&'a Value>) -> Option<&'a Value> {
-    let value = parsed.or(logged)?;
-    Some(value.get("body").filter(|body| body.is_object()).unwrap_or(value))
+/// The body of one side, an object or the list of a stream's events; some proxies log
+/// `{ "body": …, "headers": … }` for each.
+fn inner(logged: &Value) -> Option<Cow<'_, Value>> {
+    let whole = read(Cow::Borrowed(logged))?;
+    let has_body =
+        whole.get("body").is_some_and(|b| b.is_object() || b.is_array() || b.is_string());
+    if !has_body {
+        return Some(whole);
+    }
+    read(match whole {
+        Cow::Borrowed(whole) => Cow::Borrowed(whole.get("body")?),
+        Cow::Owned(mut whole) => Cow::Owned(whole.get_mut("body")?.take()),
+    })
+}
+
+/// An object or list, or what a text says that is one.
+fn read(value: Cow<'_, Value>) -> Option<Cow<'_, Value>> {
+    let value = match value.as_str() {
+        Some(text) => Cow::Owned(serde_json::from_str(text).ok().or_else(|| stream::events(text))?),
+        None => value,
+    };
+    (value.is_object() || value.is_array()).then_some(value)
 }
