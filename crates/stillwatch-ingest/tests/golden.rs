@@ -109,7 +109,10 @@ fn the_account_can_be_read_from_a_named_attribute() {
         Options { account_attributes: vec!["session.id".to_owned()], ..Options::default() };
     let source = Source::from_bytes("otlp", sample.into(), Table::Exchanges, &options).unwrap();
     let read = read(&source, &["account_id"]);
-    assert_eq!(read.texts("account_id"), ["acct_11", "acct_12", "sess_1", "acct_14", "acct_15"]);
+    assert_eq!(
+        read.texts("account_id"),
+        ["acct_11", "acct_12", "sess_1", "acct_14", "acct_15", "acct_16", "acct_17"]
+    );
 }
 
 /// The same export, spread over lines as one document.

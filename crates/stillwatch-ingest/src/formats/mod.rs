@@ -10,6 +10,7 @@ pub(crate) mod jsonl;
 pub(crate) mod litellm;
 pub(crate) mod openai;
 pub(crate) mod otlp;
+mod otlp_messages;
 mod pair;
 pub(crate) mod parquet;
 mod stream;

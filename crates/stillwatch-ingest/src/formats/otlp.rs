@@ -4,11 +4,13 @@
 //! names of old and new conventions and of OpenInference.
 //!
 //! Attributes are looked up on the span or record, then on its events, then on its
-//! resource. One record of a line may be thousands of exchanges.
+//! resource. One record of a line may be thousands of exchanges. Log records that hold
+//! a message each are joined ([`super::otlp_messages`]).
 
 use serde_json::{Map, Value};
 
 use super::body::{self, Conversation, at, count};
+use super::otlp_messages::Joined;
 use crate::rows::{Cell, Row, RowBuilder};
 use crate::table::Table;
 use crate::text::Naming;
@@ -121,22 +123,27 @@ const MARKS: &[&str] = &[
 /// Operations that wrap calls of models and are none themselves: agents and tools.
 const WRAPPERS: &[&str] = &["execute_tool", "invoke_agent", "create_agent", "invoke_workflow"];
 
+/// Where an export has its records: below resources, and these below scopes.
+pub(super) const KINDS: [(&str, &str, &str); 4] = [
+    ("resourceSpans", "scopeSpans", "spans"),
+    ("resource_spans", "scope_spans", "spans"),
+    ("resourceLogs", "scopeLogs", "logRecords"),
+    ("resource_logs", "scope_logs", "log_records"),
+];
+
 /// Maps all spans and log records of one export.
 pub(crate) fn map(record: &Value, naming: &Naming, rows: &mut RowBuilder) {
-    let kinds = [
-        ("resourceSpans", "scopeSpans", "spans"),
-        ("resource_spans", "scope_spans", "spans"),
-        ("resourceLogs", "scopeLogs", "logRecords"),
-        ("resource_logs", "scope_logs", "log_records"),
-    ];
     let mut is_export = false;
-    for (resources, scopes, records) in kinds {
+    let mut joined = Joined::default();
+    for (resources, scopes, records) in KINDS {
         is_export |= record.get(resources).is_some();
         for resource in array(record.get(resources)) {
             let shared = attributes(at(resource, "resource.attributes"));
             for scope in array(resource.get(scopes)) {
                 for record in array(scope.get(records)) {
-                    one(record, &shared, naming, rows);
+                    if !joined.take(record, &shared) {
+                        one(record, &shared, naming, rows);
+                    }
                 }
             }
         }
@@ -144,21 +151,22 @@ pub(crate) fn map(record: &Value, naming: &Naming, rows: &mut RowBuilder) {
     if !is_export {
         rows.refuse(validity::NOT_AN_EXCHANGE);
     }
+    joined.finish(naming, rows);
 }
 
-fn array(value: Option<&Value>) -> &[Value] {
+pub(super) fn array(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The attributes of one span or record, its events and its resource.
-struct Attributes<'a> {
-    own: Map<String, Value>,
-    events: Map<String, Value>,
-    shared: &'a Map<String, Value>,
+pub(super) struct Attributes<'a> {
+    pub own: Map<String, Value>,
+    pub events: Map<String, Value>,
+    pub shared: &'a Map<String, Value>,
 }
 
 impl Attributes<'_> {
-    fn first(&self, names: &[impl AsRef<str>]) -> Option<&Value> {
+    pub fn first(&self, names: &[impl AsRef<str>]) -> Option<&Value> {
         let said = |value: &&Value| !value.is_null() && value.as_str() != Some("");
         names.iter().find_map(|name| {
             [&self.own, &self.events, self.shared]
@@ -168,49 +176,49 @@ impl Attributes<'_> {
     }
 }
 
-fn one(record: &Value, shared: &Map<String, Value>, naming: &Naming, rows: &mut RowBuilder) {
-    let mut events = Map::new();
-    for event in array(record.get("events")) {
-        events.extend(attributes(event.get("attributes")));
-    }
-    let mut own = attributes(record.get("attributes"));
-    // The event that carries messages may have them in its body instead.
-    if let Some(Value::Object(body)) = record.get("body").map(any_value) {
-        for (name, value) in body {
-            if name.starts_with("gen_ai.") {
-                own.entry(name).or_insert(value);
+impl<'a> Attributes<'a> {
+    /// Those of a span or log record; `shared` are its resource's.
+    pub fn of(record: &Value, shared: &'a Map<String, Value>) -> Self {
+        let mut events = Map::new();
+        for event in array(record.get("events")) {
+            events.extend(attributes(event.get("attributes")));
+        }
+        let mut own = attributes(record.get("attributes"));
+        // The event that carries messages may have them in its body instead.
+        if let Some(Value::Object(body)) = record.get("body").map(any_value) {
+            for (name, value) in body {
+                if name.starts_with("gen_ai.") {
+                    own.entry(name).or_insert(value);
+                }
             }
         }
+        Attributes { own, events, shared }
     }
-    let attributes = Attributes { own, events, shared };
-    let operation = attributes.first(&["gen_ai.operation.name"]).and_then(Value::as_str);
-    let openinference = attributes.first(&["openinference.span.kind"]).and_then(Value::as_str);
-    let is_wrapper = operation.is_some_and(|o| WRAPPERS.contains(&o))
-        || openinference.is_some_and(|kind| !matches!(kind, "LLM" | "EMBEDDING"));
-    if is_wrapper || attributes.first(MARKS).is_none() {
+
+    fn openinference(&self) -> Option<&str> {
+        self.first(&["openinference.span.kind"]).and_then(Value::as_str)
+    }
+
+    /// Whether the span or record is a call of a model.
+    pub fn is_call(&self) -> bool {
+        let operation = self.first(&["gen_ai.operation.name"]).and_then(Value::as_str);
+        let is_wrapper = operation.is_some_and(|o| WRAPPERS.contains(&o))
+            || self.openinference().is_some_and(|kind| !matches!(kind, "LLM" | "EMBEDDING"));
+        !is_wrapper && self.first(MARKS).is_some()
+    }
+}
+
+fn one(record: &Value, shared: &Map<String, Value>, naming: &Naming, rows: &mut RowBuilder) {
+    let attributes = Attributes::of(record, shared);
+    if !attributes.is_call() {
         rows.refuse(validity::NOT_AN_EXCHANGE);
         return;
     }
 
     let parameters = attributes.first(PARAMETERS).and_then(Value::as_str);
     let parameters: Option<Value> = parameters.and_then(|text| serde_json::from_str(text).ok());
-    let mut row = Row::new(Table::Exchanges);
-    if let Some(account) = attributes.first(&naming.account_attributes) {
-        row.set("account_id", body::cell(account));
-    }
-    for (column, names) in NAMES {
-        if row.lacks(column)
-            && let Some(value) = attributes.first(names)
-        {
-            row.set(column, body::cell(value));
-        }
-    }
-    // Instrumentations of the old name wrote `OpenAI`.
-    if let Cell::Text(provider) = row.get("provider_name") {
-        let provider = provider.to_ascii_lowercase();
-        row.set("provider_name", Cell::text(provider));
-    }
-    if row.lacks("operation_name") && openinference == Some("LLM") {
+    let mut row = named(&attributes, naming);
+    if row.lacks("operation_name") && attributes.openinference() == Some("LLM") {
         row.set("operation_name", Cell::text("chat"));
     }
     if let Some(time) = time(record) {
@@ -251,6 +259,27 @@ fn one(record: &Value, shared: &Map<String, Value>, naming: &Naming, rows: &mut 
     rows.push(row);
 }
 
+/// A row with what the tables of names find.
+pub(super) fn named<'a>(attributes: &'a Attributes<'_>, naming: &Naming) -> Row<'a> {
+    let mut row = Row::new(Table::Exchanges);
+    if let Some(account) = attributes.first(&naming.account_attributes) {
+        row.set("account_id", body::cell(account));
+    }
+    for (column, names) in NAMES {
+        if row.lacks(column)
+            && let Some(value) = attributes.first(names)
+        {
+            row.set(column, body::cell(value));
+        }
+    }
+    // Instrumentations of the old name wrote `OpenAI`.
+    if let Cell::Text(provider) = row.get("provider_name") {
+        let provider = provider.to_ascii_lowercase();
+        row.set("provider_name", Cell::text(provider));
+    }
+    row
+}
+
 fn set_answer(row: &mut Row<'_>, attributes: &Attributes<'_>) {
     let numbered = ["gen_ai.completion.0.content", "llm.output_messages.0.message.content"];
     if let Some(answer) = attributes.first(&numbered).and_then(Value::as_str) {
@@ -269,7 +298,7 @@ fn set_answer(row: &mut Row<'_>, attributes: &Attributes<'_>) {
 }
 
 /// When a span began or a record was made.
-fn time(record: &Value) -> Option<Cell<'static>> {
+pub(super) fn time(record: &Value) -> Option<Cell<'static>> {
     const NAMES: &[&str] = &[
         "startTimeUnixNano",
         "start_time_unix_nano",
@@ -325,7 +354,7 @@ fn message_events(span: &Value, conversation: &mut Conversation) {
 }
 
 /// A list of `{ key, value: { stringValue … } }` as a map; a plain map as it is.
-fn attributes(list: Option<&Value>) -> Map<String, Value> {
+pub(super) fn attributes(list: Option<&Value>) -> Map<String, Value> {
     match list {
         Some(Value::Object(map)) => map.clone(),
         Some(Value::Array(list)) => list
@@ -340,7 +369,7 @@ fn attributes(list: Option<&Value>) -> Map<String, Value> {
 }
 
 /// OTLP's `AnyValue` as plain JSON. The parser's bound on depth bounds the recursion.
-fn any_value(value: &Value) -> Value {
+pub(super) fn any_value(value: &Value) -> Value {
     let get = |camel: &str, snake: &str| value.get(camel).or_else(|| value.get(snake));
     if let Some(text) = get("stringValue", "string_value") {
         return text.clone();
