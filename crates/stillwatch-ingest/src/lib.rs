@@ -31,6 +31,7 @@ pub mod validity;
 
 pub use companions::{Problems, read_accounts, read_releases};
 pub use discovery::{Discovery, Options, Source, Split, discover, local_files};
+pub use formats::otlp_received::{Delivery, Received, ReceivedExchange, received};
 pub use problems::{CellReason, FileProblem, IngestError, RefusedCounts};
 pub use read::{AccountFilter, BATCH_ROWS, Batch, Batches, Meter};
 pub use table::{Format, Table};

@@ -10,7 +10,7 @@ mod support;
 
 use bytes::Bytes;
 use mutate::{Damage, damaged};
-use stillwatch_ingest::{Format, Options, Source, Table};
+use stillwatch_ingest::{Format, Options, Source, Table, received};
 use support::{all_columns, read};
 
 /// Whatever the damage, nothing panics, every line is a row or counted, and the rows
@@ -45,6 +45,38 @@ fn fuzz_open_telemetry() {
     bolero::check!()
         .with_type::<Vec<Damage>>()
         .for_each(|damages| check_damaged(Format::OpenTelemetry, sample, damages));
+}
+
+/// Whatever is received: divided into its exchanges it gives the rows that it gives in one
+/// piece, and what is refused of them is said.
+#[test]
+fn fuzz_received() {
+    let sample = include_bytes!("golden/otlp/sample.jsonl");
+    bolero::check!().with_type::<Vec<Damage>>().for_each(|damages| {
+        let options = Options { format: Some(Format::OpenTelemetry), ..Options::default() };
+        for line in damaged(sample, damages).split(|byte| *byte == b'\n') {
+            let Ok(export) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+            let all = received(&export, &options).unwrap();
+            let lines: Vec<u8> = all.exchanges.iter().flat_map(|e| e.line.clone()).collect();
+            let rows = |bytes: Vec<u8>| {
+                let columns = all_columns(Table::Exchanges);
+                let source = Source::from_bytes("x", bytes.into(), Table::Exchanges, &options);
+                let read = source.map(|source| read(&source, &columns));
+                let shown =
+                    |read: &support::Read| read.rows.iter().map(ToString::to_string).collect();
+                let mut rows: Vec<String> = read.as_ref().map_or(Vec::new(), shown);
+                rows.sort();
+                (rows, read.map_or_else(|_| Default::default(), |read| read.refused.rows))
+            };
+            let ((divided, mut refused), (whole, mut of_whole)) =
+                (rows(lines), rows(line.to_vec()));
+            assert_eq!(divided, whole);
+            assert_eq!(refused, all.refused.rows);
+            of_whole.remove("not_an_exchange");
+            refused.remove("not_an_exchange");
+            assert_eq!(refused, of_whole);
+        }
+    });
 }
 
 #[test]

@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -30,12 +30,14 @@ use stillwatch_detect::observe::{Key, Observer};
 use stillwatch_exchange::Time;
 use stillwatch_hunt::{columns_read, glances};
 use stillwatch_ingest::{
-    Batches, IngestError, Meter, Options, RefusedCounts, Source, Table, discover, local_files,
-    validity,
+    Batches, Format, IngestError, Meter, Options, RefusedCounts, Source, Table, discover,
+    local_files, validity,
 };
 
+use crate::deliveries;
 use crate::deltas::Seen;
 use crate::settings::WatchError;
+use crate::spool::Spool;
 
 /// Bytes of text that are read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -118,6 +120,8 @@ enum Open {
 /// See the module's head.
 pub(crate) struct Feed {
     paths: Vec<String>,
+    /// The folder of the spool, which is one of them.
+    spool: PathBuf,
     options: Options,
     key: Key,
     files: BTreeMap<String, Tracked>,
@@ -142,6 +146,7 @@ enum Raw {
 impl Feed {
     pub fn new(
         paths: Vec<String>,
+        spool: PathBuf,
         options: Options,
         key: Key,
         threads: usize,
@@ -149,6 +154,7 @@ impl Feed {
     ) -> Self {
         Feed {
             paths,
+            spool,
             options,
             key,
             files: positions.into_iter().map(|(path, p)| (path, Tracked::new(p))).collect(),
@@ -393,7 +399,14 @@ impl Feed {
             .collect();
         for path in new {
             let size = std::fs::metadata(&path).map_or(0, |m| m.len());
-            let found = discover(std::slice::from_ref(&path), Table::Exchanges, &self.options);
+            let options = match self.segment_name(&path) {
+                // Whatever the format of the files is said to be.
+                Some(deliveries::NAME) => {
+                    Options { format: Some(Format::OpenTelemetry), ..self.options.clone() }
+                }
+                _ => self.options.clone(),
+            };
+            let found = discover(std::slice::from_ref(&path), Table::Exchanges, &options);
             let Some(file) = self.files.get_mut(&path) else { continue };
             let source = match found {
                 Ok(found) => match found.sources.into_iter().next() {
@@ -474,17 +487,35 @@ impl Feed {
         reaching.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Files below a folder that were read to their end, all but the last of them.
-    pub fn read_out(&self, folder: &Path) -> Vec<String> {
-        let mut below: Vec<(&String, &Tracked)> =
-            self.files.iter().filter(|(path, _)| Path::new(path).starts_with(folder)).collect();
-        below.pop();
-        let is_out = |(path, file): &(&String, &Tracked)| {
-            let size = std::fs::metadata(path).map_or(u64::MAX, |m| m.len());
-            file.queue.is_empty()
-                && matches!(file.position.read, Reach::Lines { bytes, .. } if bytes == size)
-        };
-        below.into_iter().filter(is_out).map(|(path, _)| path.clone()).collect()
+    /// Segments of the spool that were read to their end and are not needed any more: of
+    /// each name all but the last, and but what is kept of it.
+    pub fn read_out(&self) -> Vec<String> {
+        let mut names: BTreeMap<&str, Vec<(&String, &Tracked)>> = BTreeMap::new();
+        for (path, file) in &self.files {
+            if let Some(name) = self.segment_name(path) {
+                names.entry(name).or_default().push((path, file));
+            }
+        }
+        let mut out = Vec::new();
+        for (name, files) in names {
+            let mut later = 0;
+            for (index, (path, file)) in files.into_iter().rev().enumerate() {
+                let size = std::fs::metadata(path).map_or(u64::MAX, |m| m.len());
+                let is_out = file.queue.is_empty()
+                    && matches!(file.position.read, Reach::Lines { bytes, .. } if bytes == size);
+                if index > 0 && is_out && later >= Spool::kept_bytes(name) {
+                    out.push(path.clone());
+                }
+                later = later.saturating_add(size);
+            }
+        }
+        out
+    }
+
+    /// The name before the number of a segment of the spool.
+    fn segment_name<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let file = Path::new(path).strip_prefix(&self.spool).ok()?.to_str()?;
+        Some(file.rsplit_once('-')?.0)
     }
 }
 

@@ -6,12 +6,14 @@
 //! read (`store`), so that a process that is killed goes on where it was. When the
 //! exchanges show that event time has passed the end of a step (`clock`), the pieces of the
 //! window's four epochs are put together to profiles, and a hunt looks at them (`watch`).
-//! What can't be read again is written down before it is counted (`spool`).
+//! What can't be read again is written down before it is counted (`spool`,
+//! `deliveries`).
 //!
 //! Must stay without the wall clock, randomness that is not passed in, terminals, and the
 //! truth of simulated worlds.
 
 mod clock;
+mod deliveries;
 mod deltas;
 mod feed;
 mod settings;
@@ -19,7 +21,8 @@ mod spool;
 mod store;
 mod watch;
 
+pub use deliveries::Deliveries;
 pub use settings::{Pace, WatchError, WatchSettings};
 pub use spool::Spool;
 pub use store::Counts;
-pub use watch::{Host, StateSize, Stream, Watched, state_size, watch};
+pub use watch::{Host, Inputs, StateSize, Stream, Watched, state_size, watch};

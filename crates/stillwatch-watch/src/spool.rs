@@ -2,12 +2,14 @@
 //! folder of the state first, and followed there like any other file.
 //!
 //! A segment is closed at [`SEGMENT_BYTES`]; closed segments are removed by the checkpoint
-//! that covers them. Bound: what has come and is not covered yet; where the disk is full
-//! the source waits.
+//! that covers them, but of what was delivered the last [`Spool::kept_bytes`]. Bound: what
+//! has come and is not covered yet; where the disk is full the source waits.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use crate::deliveries;
 
 /// Bytes of a segment before another is begun.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -31,17 +33,19 @@ impl Spool {
     /// The folder can't be written.
     pub fn open(folder: &Path, name: &'static str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let mut last = 0;
-        for entry in fs::read_dir(folder)? {
-            let file = entry?.file_name();
-            let number = file
-                .to_str()
-                .and_then(|n| n.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".jsonl"));
-            last = last.max(number.and_then(|n| n.parse().ok()).unwrap_or(0));
+        let last = segments(folder, name)?.pop();
+        if let Some((_, path)) = &last {
+            cut_half_line(path)?;
         }
-        let number = last + 1;
+        let number = last.map_or(0, |(number, _)| number) + 1;
         let file = segment(folder, name, number)?;
         Ok(Spool { folder: folder.to_owned(), name, number, file, bytes: 0 })
+    }
+
+    /// Bytes of the last segments of a name that stay, read out or not: what was delivered
+    /// last is known by them when it is sent again.
+    pub(crate) fn kept_bytes(name: &str) -> u64 {
+        if name == deliveries::NAME { SEGMENT_BYTES } else { 0 }
     }
 
     /// Appends lines that belong together; they end with a newline each.
@@ -61,6 +65,14 @@ impl Spool {
         }
         self.bytes += lines.len() as u64;
         Ok(())
+    }
+
+    /// Writing fails from now on, as on a full disk.
+    #[cfg(test)]
+    pub fn close_for_writing(&mut self) {
+        self.file = File::open(self.folder.join("."))
+            .or_else(|_| File::open(&self.folder))
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Returns when what was appended would survive the machine.
@@ -107,6 +119,42 @@ impl Spool {
         }
         self.sync()
     }
+}
+
+/// The segments of a name with their numbers, in order.
+pub(crate) fn segments(folder: &Path, name: &str) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let number = file
+            .to_str()
+            .and_then(|n| n.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".jsonl"));
+        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+            all.push((number, entry.path()));
+        }
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// Takes away a last line that a killed process has not written to its end.
+fn cut_half_line(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut end = file.metadata()?.len();
+    let mut bytes = vec![0; READ_BYTES];
+    while end > 0 {
+        let begin = end.saturating_sub(READ_BYTES as u64);
+        let Some(part) = bytes.get_mut(..(end - begin) as usize) else { break };
+        file.seek(SeekFrom::Start(begin))?;
+        file.read_exact(part)?;
+        if let Some(at) = memchr::memrchr(b'\n', part) {
+            end = begin + at as u64 + 1;
+            break;
+        }
+        end = begin;
+    }
+    file.set_len(end)
 }
 
 fn segment(folder: &Path, name: &str, number: u64) -> io::Result<File> {

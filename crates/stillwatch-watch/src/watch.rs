@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use stillwatch_detect::observe::{Glance, Observer};
@@ -16,6 +16,7 @@ use stillwatch_hunt::{Counted, HuntError, Hunted, Period, Progress, look};
 use stillwatch_ingest::read_releases;
 
 use crate::clock::Clock;
+use crate::deliveries::{self, Deliveries, Trouble};
 use crate::deltas::{Deltas, Placed};
 use crate::feed::{Chunk, Feed, Position};
 use crate::settings::{WatchError, WatchSettings};
@@ -88,6 +89,15 @@ pub fn state_size(settings: &WatchSettings) -> Result<StateSize, WatchError> {
 /// A stream that can't be read again.
 pub type Stream = Box<dyn Read + Send>;
 
+/// What is counted beside files.
+#[derive(Default)]
+pub struct Inputs {
+    /// Its end ends the watch, unless there are deliveries.
+    pub stream: Option<Stream>,
+    /// They never end.
+    pub deliveries: Option<Deliveries>,
+}
+
 struct Watch<'a> {
     settings: &'a WatchSettings,
     host: &'a dyn Host,
@@ -103,11 +113,13 @@ struct Watch<'a> {
     near: BTreeMap<i64, Vec<(i64, u64)>>,
     spool: PathBuf,
     since_checkpoint: u64,
+    /// None where nothing is delivered.
+    trouble: Option<Trouble>,
     watched: Watched,
     said: std::collections::BTreeSet<String>,
 }
 
-/// Watches until there is nothing more or the host ends it. `stream` is followed beside
+/// Watches until there is nothing more or the host ends it. `inputs` are followed beside
 /// the paths. Blocks; its own threads do the work.
 ///
 /// # Errors
@@ -115,7 +127,7 @@ struct Watch<'a> {
 /// is counted or told of, and the watch goes on.
 pub fn watch(
     settings: &WatchSettings,
-    stream: Option<Stream>,
+    inputs: Inputs,
     host: &dyn Host,
     progress: Arc<dyn Progress>,
 ) -> Result<Watched, WatchError> {
@@ -128,7 +140,15 @@ pub fn watch(
             "files and folders of this machine can be followed, URLs can not".to_owned(),
         ));
     }
-    let watch = Watch::begin(settings, host, progress, stream.is_some())?;
+    let Inputs { stream, deliveries } = inputs;
+    if settings.once && deliveries.is_some() {
+        return Err(WatchError::Usage(
+            "what is received never ends: leave out either --once or the receiver".to_owned(),
+        ));
+    }
+    let is_spooled = stream.is_some() || deliveries.is_some();
+    let mut watch = Watch::begin(settings, host, progress, is_spooled)?;
+    watch.trouble = deliveries.map(|d| deliveries::begin(d, &watch.spool)).transpose()?;
     let stream = stream.map(|stream| Spooling::begin(stream, &watch.spool)).transpose()?;
     watch.run(&workers, stream)
 }
@@ -156,6 +176,14 @@ impl Spooling {
     }
 }
 
+/// How a stream that is over has ended.
+fn joined(stream: Option<Spooling>) -> Result<(), WatchError> {
+    match stream.map(|stream| stream.thread.join()) {
+        Some(Ok(Err(source))) => Err(WatchError::Io { path: "standard input".into(), source }),
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Watch<'a> {
     fn begin(
         settings: &'a WatchSettings,
@@ -171,7 +199,8 @@ impl<'a> Watch<'a> {
         fs::create_dir_all(&spool).map_err(WatchError::io(&spool))?;
         let mut paths = hunt.exchanges.clone();
         paths.push(spool.display().to_string());
-        let feed = Feed::new(paths, hunt.read.clone(), hunt.key, hunt.threads, positions);
+        let feed =
+            Feed::new(paths, spool.clone(), hunt.read.clone(), hunt.key, hunt.threads, positions);
         let releases = match &hunt.releases {
             Some(path) => {
                 let read = read_releases(std::slice::from_ref(path), &hunt.read);
@@ -195,6 +224,7 @@ impl<'a> Watch<'a> {
             near: BTreeMap::new(),
             spool,
             since_checkpoint: 0,
+            trouble: None,
             watched: Watched::default(),
             said: std::collections::BTreeSet::new(),
         })
@@ -211,7 +241,11 @@ impl<'a> Watch<'a> {
             let was_over = stream.as_ref().is_some_and(|s| s.is_over.load(Ordering::Acquire));
             self.feed.scan(first)?;
             first = false;
-            let is_last = self.settings.once && stream.is_none() || was_over;
+            let never_ends = self.trouble.is_some();
+            if never_ends && was_over {
+                joined(stream.take())?;
+            }
+            let is_last = !never_ends && (self.settings.once && stream.is_none() || was_over);
             self.feed.to_the_end = is_last;
             let mut has_read = false;
             while {
@@ -235,11 +269,7 @@ impl<'a> Watch<'a> {
             }
             if is_last {
                 self.last_looks(workers)?;
-                if let Some(stream) = stream.take()
-                    && let Ok(Err(error)) = stream.thread.join()
-                {
-                    return Err(WatchError::Io { path: "standard input".into(), source: error });
-                }
+                joined(stream.take())?;
                 return self.end(workers);
             }
             if self.host.is_stopped() || !self.host.wait() {
@@ -255,6 +285,14 @@ impl<'a> Watch<'a> {
     }
 
     fn tell_problems(&mut self) {
+        let trouble = self.trouble.as_ref();
+        let trouble = trouble
+            .and_then(|trouble| trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(trouble) = trouble
+            && self.said.insert(trouble.clone())
+        {
+            self.host.say(&trouble);
+        }
         for problem in &self.feed.problems {
             if self.said.insert(problem.clone()) {
                 self.host.say(problem);
@@ -366,7 +404,7 @@ impl<'a> Watch<'a> {
         workers.install(|| store.commit(deltas, &files, meta, &bounds))?;
         self.deltas.clear();
         self.since_checkpoint = 0;
-        for path in self.feed.read_out(&self.spool) {
+        for path in self.feed.read_out() {
             fs::remove_file(&path).map_err(WatchError::io(path.as_ref()))?;
         }
         Ok(())

@@ -18,6 +18,7 @@ mod memory;
 mod out_folder;
 mod output;
 mod progress;
+mod receiver;
 mod rehearsed;
 mod session;
 mod stop;

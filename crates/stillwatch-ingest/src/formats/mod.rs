@@ -11,6 +11,7 @@ pub(crate) mod litellm;
 pub(crate) mod openai;
 pub(crate) mod otlp;
 mod otlp_messages;
+pub(crate) mod otlp_received;
 mod pair;
 pub(crate) mod parquet;
 mod stream;

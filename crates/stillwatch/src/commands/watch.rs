@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{Hunted, Progress, Stage};
-use stillwatch_watch::{Host, Pace, Stream, WatchError, WatchSettings, Watched, watch};
+use stillwatch_watch::{Host, Inputs, Pace, Stream, WatchError, WatchSettings, Watched, watch};
 
 use super::hunt::Input;
 use crate::failure::Failure;
 use crate::out_folder::OutFolder;
+use crate::receiver::Receiver;
 use crate::session::Session;
 use crate::summary::counted;
 use crate::tell::{Tell, Teller};
@@ -18,7 +19,8 @@ use crate::{duration, memory, output};
 /// Hunts in exchanges as they come
 ///
 /// PATH is a file that grows, a folder into which files arrive, or a pattern; `-` is
-/// standard input. Formats are those of `hunt`. Text of lines is followed line by line;
+/// standard input, and `otlp-grpc://ADDR` or `otlp-http://ADDR` (such as
+/// otlp-grpc://127.0.0.1:4317) where OpenTelemetry is received. Formats are those of `hunt`. Text of lines is followed line by line;
 /// Parquet, compressed files and JSON documents are read once, when they have arrived
 /// whole: write them under a name that begins with a dot and rename them.
 ///
@@ -81,6 +83,7 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     let mut hunt = args.input.settings(session, args.out.clone(), args.quote)?;
     let has_input = hunt.exchanges.iter().any(|path| path == "-");
     hunt.exchanges.retain(|path| path != "-");
+    let receiver = Receiver::asked(&mut hunt)?;
     let settings = WatchSettings {
         hunt,
         state: args.state.clone(),
@@ -93,15 +96,20 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
         once: args.once,
     };
     let out = OutFolder::prepare(&args.out)?;
+    let (receiver, deliveries) = receiver.map(Receiver::start).transpose()?.unzip();
     let stream = has_input.then(|| Box::new(std::io::stdin()) as Stream);
     let teller = args.tell.begin(&args.state, session)?;
+    let inputs = Inputs { stream, deliveries };
     let host = Terminal { session, out: &args.out, teller: &teller };
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
     session.stages.begin(WATCH, None, "exchanges");
     let began = Instant::now();
-    let watched = watch(&settings, stream, &host, progress)?;
+    let watched = watch(&settings, inputs, &host, progress)?;
     session.stages.end(WATCH);
     teller.end(session);
+    if let Some(receiver) = receiver {
+        receiver.stop();
+    }
     if watched.looks > 0 {
         out.keep();
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stillwatch_exchange::Time;
 use stillwatch_hunt::{Hunted, Progress, Stage};
-use stillwatch_watch::{Host, WatchError, WatchSettings, Watched, watch};
+use stillwatch_watch::{Host, Inputs, WatchError, WatchSettings, Watched, watch};
 
 use crate::commands::watch::write_findings;
 use crate::failure::Failure;
@@ -69,7 +69,7 @@ impl Watching {
         let progress = Arc::new(Quiet(stop.clone()));
         let thread = std::thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || watch(&settings, None, &host, progress))
+            .spawn(move || watch(&settings, Inputs::default(), &host, progress))
             .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
         Ok(Watching { shared, thread })
     }

@@ -9,6 +9,7 @@ mod findings;
 mod guard;
 mod live;
 mod readme;
+mod receive;
 mod references;
 mod rehearse;
 mod replay;

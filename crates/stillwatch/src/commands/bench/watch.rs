@@ -11,7 +11,7 @@ use stillwatch_detect::observe::Key;
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{HuntSettings, Hunted, Progress};
 use stillwatch_simulate::WorldSettings;
-use stillwatch_watch::{Host, Pace, WatchSettings, state_size, watch};
+use stillwatch_watch::{Host, Inputs, Pace, WatchSettings, state_size, watch};
 
 use super::apart;
 use super::hunt::{Dir, rate};
@@ -203,7 +203,7 @@ pub fn measured(
     let host = Timing::default();
     let began = Instant::now();
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
-    let watched = watch(&settings, None, &host, progress)?;
+    let watched = watch(&settings, Inputs::default(), &host, progress)?;
     let seconds = began.elapsed().as_secs_f64();
     let looks = host.looks.into_inner().unwrap_or_else(PoisonError::into_inner);
     let size = state_size(&settings)?;
