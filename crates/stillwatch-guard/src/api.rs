@@ -70,6 +70,19 @@ impl Endpoint {
         }
     }
 
+    /// The path of the vendor's own, without what gateways put before it.
+    #[must_use]
+    pub fn route(self) -> &'static str {
+        match self {
+            Endpoint::Chat => "/v1/chat/completions",
+            Endpoint::Responses => "/v1/responses",
+            Endpoint::Completions => "/v1/completions",
+            Endpoint::Embeddings => "/v1/embeddings",
+            Endpoint::Messages => "/v1/messages",
+            Endpoint::Other => "",
+        }
+    }
+
     /// The dialect that its clients speak.
     #[must_use]
     pub fn dialect(self, headers: &HeaderMap) -> Dialect {

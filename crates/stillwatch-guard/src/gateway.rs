@@ -37,6 +37,7 @@ use crate::refusal::Refusal;
 use crate::relay::{Changes, Recorded, Relay, Reply};
 use crate::seal::digest_text;
 use crate::thin::Thinner;
+use crate::traces::{Traced, Traces};
 use crate::upstream::{Outgoing, Upstream, strip_hop_by_hop};
 
 /// How long a request's body may take to arrive.
@@ -60,6 +61,7 @@ pub struct Guard {
     pub journal: Journal,
     pub metrics: Metrics,
     pub clock: fn() -> Time,
+    pub traces: Option<Traces>,
     monotonic: Option<fn() -> i64>,
     upstream: Upstream,
     run_id: u64,
@@ -78,12 +80,14 @@ impl Guard {
         run_id: u64,
         clock: fn() -> Time,
         monotonic: Option<fn() -> i64>,
+        traces: Option<Traces>,
     ) -> Self {
         Guard {
             live,
             journal,
             metrics,
             clock,
+            traces,
             monotonic,
             upstream,
             run_id,
@@ -132,6 +136,8 @@ pub struct Underway {
     owner: Owner,
     endpoint: Endpoint,
     followed: Followed,
+    /// What its spans will say, where exchanges are traced.
+    traced: Option<Box<Traced>>,
     is_ended: bool,
 }
 
@@ -222,6 +228,9 @@ impl Underway {
         metrics.output_tokens.inc_by(measured.usage_output_tokens.unwrap_or(0).into());
         if measured.response_finish_reason.as_deref() == Some("aborted") {
             metrics.aborted.inc();
+        }
+        if let (Some(traces), Some(traced)) = (&guard.traces, self.traced.take()) {
+            traces.end(*traced, status, measured, (guard.clock)());
         }
     }
 }
@@ -315,6 +324,9 @@ pub async fn answer(
 
     let verdict = in_force.table.decide(&who, (guard.clock)());
     guard.metrics.count_verdict(&verdict);
+    if let Some(traced) = &mut underway.traced {
+        traced.decided(verdict.response().name());
+    }
     let is_paced = policy.pace_streams
         && verdict.responses.has(Deed::Slow)
         && asked.request_stream == Some(true)
@@ -338,6 +350,9 @@ pub async fn answer(
         Err(refusal) => Err(refusal),
         Ok(sent) => {
             drop(asked);
+            if let Some(traced) = &mut underway.traced {
+                traced.sent((guard.clock)());
+            }
             let outgoing = Either::Left(Full::new(sent.unwrap_or(body)));
             exchange(&guard, &in_force, endpoint, head, outgoing, &verdict, holder).await
         }
@@ -415,6 +430,9 @@ fn arrive(
         },
     );
     guard.metrics.exchanges_open.inc();
+    let traces = guard.traces.as_ref();
+    let traced =
+        traces.map(|traces| traces.arrive(headers, endpoint, dialect, asked, (guard.clock)()));
     Underway {
         guard: Arc::clone(guard),
         sequence,
@@ -423,6 +441,7 @@ fn arrive(
         owner: owner.clone(),
         endpoint,
         followed: Followed { version: guard.live.version(), until: None },
+        traced,
         is_ended: false,
     }
 }

@@ -46,12 +46,13 @@ mod sse;
 mod state;
 mod steady;
 mod thin;
+mod traces;
 mod upstream;
 
 pub use inputs::{InputError, read_credentials, read_findings, read_policy};
 pub use keys::{CredentialHash, Credentials, Owner};
 pub use server::{Running, start};
-pub use settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings, Source};
+pub use settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings, Source, TraceSettings};
 pub use state::{read_history, records_folder};
 
 /// What the fuzz targets call.

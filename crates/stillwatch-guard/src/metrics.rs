@@ -45,6 +45,8 @@ pub struct Metrics {
     pub records_unfinished: Counter,
     pub reloads: Counter,
     pub reloads_refused: Counter,
+    pub spans_sent: Counter,
+    pub spans_dropped: Counter,
     pub records_lost: Gauge<u64, AtomicU64>,
     pub accounts_named: Gauge,
 }
@@ -76,6 +78,9 @@ impl Metrics {
             counter("records_unfinished", "Exchanges that a killed guard left unfinished");
         let reloads = counter("reloads", "Reloads of policy, verdicts and credentials");
         let reloads_refused = counter("reloads_refused", "Reloads refused for an error in a file");
+        let spans_sent = counter("spans_sent", "Spans that the collector of traces took");
+        let spans_dropped =
+            counter("spans_dropped", "Spans dropped because the collector did not take them");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -113,6 +118,8 @@ impl Metrics {
             records_unfinished,
             reloads,
             reloads_refused,
+            spans_sent,
+            spans_dropped,
             records_lost,
             accounts_named,
         }

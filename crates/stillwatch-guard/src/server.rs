@@ -29,6 +29,7 @@ use crate::seal;
 use crate::settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings};
 use crate::state::State;
 use crate::steady::Steady;
+use crate::traces::Traces;
 use crate::upstream::Upstream;
 
 /// Connections at once, on each listener; further ones wait to be accepted.
@@ -101,6 +102,8 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     };
     let (listen, admin) = (address(&clients)?, address(&administration)?);
     let grpc = asked.as_ref().map(address).transpose()?;
+    let traces = settings.traces.as_ref();
+    let traces = traces.map(|to| Traces::begin(to, settings.run_id, &metrics)).transpose()?;
     let guard = Arc::new(Guard::new(
         live,
         journal,
@@ -109,6 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         settings.run_id,
         settings.clock,
         settings.monotonic,
+        traces,
     ));
     let keeper = Arc::new(Keeper {
         guard: Arc::clone(&guard),
@@ -184,7 +188,13 @@ impl Running {
         }
         let _ = self.keeping.await;
         let keeper = self.keeper;
-        let finished = tokio::task::spawn_blocking(move || keeper.seal_now()).await;
+        let finished = tokio::task::spawn_blocking(move || {
+            if let Some(traces) = &keeper.guard.traces {
+                traces.stop();
+            }
+            keeper.seal_now()
+        });
+        let finished = finished.await;
         drop(self.guard);
         finished.unwrap_or_else(|error| Err(GuardError::Other(error.to_string())))
     }

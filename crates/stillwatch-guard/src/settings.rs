@@ -50,6 +50,17 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// How often records become Parquet, in seconds; sooner where there are many.
     pub seal_seconds: u64,
+    /// Where traces go; nowhere without it.
+    pub traces: Option<TraceSettings>,
+}
+
+/// Where a trace of exchanges goes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceSettings {
+    /// An OTLP collector over gRPC, `http`.
+    pub collector: http::Uri,
+    /// The part of exchanges that is traced where the client has not decided, 0 to 1.
+    pub ratio: f64,
 }
 
 /// A shorter key could be found by trying.

@@ -10,4 +10,5 @@ mod passing;
 mod reasoning;
 mod setting;
 mod streams;
+mod traces;
 mod verdicts;

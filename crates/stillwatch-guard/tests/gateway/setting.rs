@@ -191,6 +191,7 @@ impl World {
             say: |_| {},
             head_timeout: Duration::from_millis(500),
             seal_seconds: 300,
+            traces: None,
         };
         World { folder, settings }
     }

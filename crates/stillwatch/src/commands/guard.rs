@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use stillwatch_exchange::Time;
-use stillwatch_guard::{ADMIN_KEY_BYTES_MIN, GuardError, Running, Settings, Source};
+use stillwatch_guard::{ADMIN_KEY_BYTES_MIN, GuardError, Running, Settings, Source, TraceSettings};
 
 use super::rehearse::{self, Rehearse};
 use crate::failure::Failure;
@@ -69,6 +69,15 @@ pub struct Guard {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seal_every: u64,
 
+    /// An OpenTelemetry collector that gets a trace of exchanges, by OTLP over gRPC.
+    #[arg(long, value_name = "URL")]
+    traces: Option<String>,
+
+    /// The part of exchanges that is traced, 0 to 1, where the client's traceparent does
+    /// not say.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = ratio, requires = "traces")]
+    traces_ratio: f64,
+
     /// Threads to work with; one for each processor by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -114,6 +123,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         say: output::note,
         head_timeout: HEAD,
         seal_seconds: args.seal_every,
+        traces: args.traces()?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads(args.threads))
@@ -133,6 +143,29 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         running.stop().await?;
         Ok(())
     })
+}
+
+impl Guard {
+    fn traces(&self) -> Result<Option<TraceSettings>, Failure> {
+        let Some(url) = &self.traces else { return Ok(None) };
+        let wrong = |why: &str| Failure::Usage(format!("--traces {url}: {why}"));
+        let collector: http::Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+        match collector.scheme_str() {
+            Some("http") if collector.host().is_some_and(|host| !host.is_empty()) => {}
+            Some("https") => {
+                return Err(wrong("send to a collector on this machine, http, and let it go on"));
+            }
+            _ => return Err(wrong("is no URL such as http://127.0.0.1:4317")),
+        }
+        Ok(Some(TraceSettings { collector, ratio: self.traces_ratio }))
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("must be a number from 0 to 1".to_owned()),
+    }
 }
 
 /// The wishes of whoever runs the guard. They are listened for before it says that it

@@ -180,6 +180,7 @@ fn guard_settings(out: &Path, seed: u64, model: SocketAddr) -> Result<Settings, 
         say,
         head_timeout: IDLE,
         seal_seconds: 86_400,
+        traces: None,
     })
 }
 

@@ -241,6 +241,12 @@ fn arguments_that_can_not_be_used() {
         .failed(2, &["campaigns.json"]);
     refused(&["--upstream", "http://x", "--verdicts", "nats://x"])
         .failed(2, &["nats://x", "folder"]);
+    let traces = |more: &[&str]| refused(&[&["--upstream", "http://x"], more].concat());
+    traces(&["--traces", "collector:4317"]).failed(2, &["--traces collector:4317"]);
+    traces(&["--traces", "https://collector:4317"]).failed(2, &["on this machine"]);
+    let ratio = traces(&["--traces", "http://127.0.0.1:4317", "--traces-ratio", "2"]);
+    assert_eq!(ratio.status, Some(2), "{}", ratio.stderr);
+    assert!(ratio.stderr.contains("0 to 1"), "{}", ratio.stderr);
     for (key, why) in [
         ("short", "16 bytes"),
         ("changeme-changeme", "guessed"),
