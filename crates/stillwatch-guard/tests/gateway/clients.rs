@@ -1,5 +1,6 @@
-//! The official Python clients, through a guard. Needs Python with the packages `openai`
-//! and `anthropic`, which `.ci/run` installs; elsewhere the test says that it skips.
+//! Clients as people have them, through a guard: the official Python clients and LiteLLM,
+//! which need Python with their packages, and the official one for Node. `.ci/run` installs
+//! them; elsewhere a test says that it skips.
 
 use std::io;
 use std::process::{Command, Output};
@@ -11,19 +12,71 @@ fn python() -> String {
     std::env::var("STILLWATCH_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
-/// Runs Python while the guard and the mock go on.
-async fn run(arguments: Vec<String>) -> io::Result<Output> {
-    let mut command = Command::new(python());
+/// The folder below which Node finds its packages.
+fn node_folder() -> String {
+    std::env::var("STILLWATCH_TEST_NODE").unwrap_or_else(|_| ".".to_owned())
+}
+
+/// Runs a program while the guard and the mock go on.
+async fn run(program: String, arguments: Vec<String>) -> io::Result<Output> {
+    let mut command = Command::new(program);
     command.args(arguments).env_remove("OPENAI_API_KEY").env_remove("ANTHROPIC_API_KEY");
     tokio::task::spawn_blocking(move || command.output()).await.unwrap()
 }
 
-async fn has_clients() -> bool {
-    let import = run(vec!["-c".to_owned(), "import openai, anthropic".to_owned()]).await;
-    import.is_ok_and(|ran| ran.status.success())
+async fn succeeds(program: String, script: String) -> bool {
+    let option = if program == "node" { "-e" } else { "-c" };
+    let ran = run(program, vec![option.to_owned(), script]).await;
+    ran.is_ok_and(|ran| ran.status.success())
+}
+
+/// Whether Python has these packages. Importing some of them takes seconds.
+async fn has_packages(names: &str) -> bool {
+    let script = format!(
+        "import importlib.util as u; assert all(u.find_spec(n) for n in {names:?}.split())"
+    );
+    succeeds(python(), script).await
+}
+
+/// What a script of clients has made of a guard.
+struct Made {
+    exchanges: usize,
+    aborted: usize,
+    tool_calls: usize,
+    refused: usize,
+}
+
+/// Runs a script against a guard that refuses the key `sk-bad`.
+async fn check(program: String, script: &str, more: Option<String>, made: &Made) {
+    let mock = Mock::start(vendor).await;
+    let policy = "mode = \"enforce\"\n[[rule]]\nsteps = [{ do = \"refuse\", for = \"1 day\" }]";
+    let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
+    let running = world.start().await;
+    let script = format!("{}/tests/{script}", env!("CARGO_MANIFEST_DIR"));
+    let arguments = [Some(script), Some(format!("http://{}", running.listen)), more];
+    let ran = run(program, arguments.into_iter().flatten().collect()).await.unwrap();
+    assert!(
+        ran.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    let bodies: Vec<Vec<u8>> = mock.seen.lock().unwrap().iter().map(|s| s.body.clone()).collect();
+    let bodies = bodies.iter().map(|body| String::from_utf8_lossy(body));
+    assert!(bodies.into_iter().any(|body| body.contains("json_schema")), "a schema is passed on");
+    let records = world.records_of(running).await;
+    let count = |name: &str, value: &str| {
+        records.iter().filter(|record| record.get(name).is_some_and(|v| v == value)).count()
+    };
+    assert_eq!(records.len(), made.exchanges, "{records:?}");
+    assert_eq!(count("response_finish_reason", "aborted"), made.aborted, "{records:?}");
+    assert_eq!(count("response_finish_reason", "tool_calls"), made.tool_calls, "{records:?}");
+    assert_eq!(count("status", "403"), made.refused, "{records:?}");
 }
 
 const USAGE: &str = r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}"#;
+
+const MESSAGE: &str = r#""message":{"id":"m","type":"message","role":"assistant","model":"c","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":1}}"#;
 
 /// Enough of both vendors' APIs for their clients.
 fn vendor(request: &Seen) -> Vec<Act> {
@@ -42,7 +95,10 @@ fn vendor(request: &Seen) -> Vec<Act> {
     let json = |body: String| vec![Act::Send(plain("application/json", body.as_bytes()))];
     match path {
         _ if text.contains("please fail") => {
-            let error = r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"x"}}"#;
+            let error = match path {
+                "/api/v1/messages" => r#"{"type":"error","error":{"type":"invalid_request_error","message":"no"}}"#,
+                _ => r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"x"}}"#,
+            };
             let answer = String::from_utf8(plain("application/json", error.as_bytes())).unwrap();
             vec![Act::Send(answer.replace("200 OK", "400 Bad Request").into_bytes())]
         }
@@ -53,6 +109,15 @@ fn vendor(request: &Seen) -> Vec<Act> {
             }
             acts
         }
+        "/api/v1/chat/completions" if wants_stream && text.contains("\"tools\"") => vec![
+            chunked_head("text/event-stream"),
+            chat(r#"{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"add","arguments":""}}]}"#, "null"),
+            chat(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]}"#, "null"),
+            chat(r#"{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}"#, "null"),
+            chat("{}", "\"tool_calls\""),
+            chunk("data: [DONE]\n\n"),
+            last_chunk(),
+        ],
         "/api/v1/chat/completions" if wants_stream => vec![
             chunked_head("text/event-stream"),
             chat("{\"role\":\"assistant\",\"content\":\"Hel\"}", "null"),
@@ -74,9 +139,32 @@ fn vendor(request: &Seen) -> Vec<Act> {
             r#"{"object":"list","model":"m","data":[{"object":"embedding","index":0,"embedding":[0.5,1.0]}],"usage":{"prompt_tokens":1,"total_tokens":1}}"#.to_owned(),
         ),
         "/api/v1/models" => json(r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"x"}]}"#.to_owned()),
+        "/api/v1/messages" if wants_stream && text.contains("for ever") => {
+            let mut acts = vec![
+                chunked_head("text/event-stream"),
+                event("message_start", MESSAGE),
+                event("content_block_start", r#""index":0,"content_block":{"type":"text","text":""}"#),
+            ];
+            for _ in 0..200 {
+                let delta = r#""index":0,"delta":{"type":"text_delta","text":"a"}"#;
+                acts.extend([event("content_block_delta", delta), Act::Pause(20)]);
+            }
+            acts
+        }
+        "/api/v1/messages" if wants_stream && text.contains("\"tools\"") => vec![
+            chunked_head("text/event-stream"),
+            event("message_start", MESSAGE),
+            event("content_block_start", r#""index":0,"content_block":{"type":"tool_use","id":"t","name":"add","input":{}}"#),
+            event("content_block_delta", r#""index":0,"delta":{"type":"input_json_delta","partial_json":"{\"a\":"}"#),
+            event("content_block_delta", r#""index":0,"delta":{"type":"input_json_delta","partial_json":"1}"}"#),
+            event("content_block_stop", r#""index":0"#),
+            event("message_delta", r#""delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":2}"#),
+            event("message_stop", r#""x":1"#),
+            last_chunk(),
+        ],
         "/api/v1/messages" if wants_stream => vec![
             chunked_head("text/event-stream"),
-            event("message_start", r#""message":{"id":"m","type":"message","role":"assistant","model":"c","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":1}}"#),
+            event("message_start", MESSAGE),
             event("content_block_start", r#""index":0,"content_block":{"type":"text","text":""}"#),
             event("ping", r#""x":1"#),
             event("content_block_delta", r#""index":0,"delta":{"type":"text_delta","text":"Hello"}"#),
@@ -85,6 +173,9 @@ fn vendor(request: &Seen) -> Vec<Act> {
             event("message_stop", r#""x":1"#),
             last_chunk(),
         ],
+        "/api/v1/messages" if !text.contains("\"tools\"") => json(
+            r#"{"id":"m","type":"message","role":"assistant","model":"c","content":[{"type":"text","text":"{\"answer\":4}"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":2}}"#.to_owned(),
+        ),
         "/api/v1/messages" => json(
             r#"{"id":"m","type":"message","role":"assistant","model":"c","content":[{"type":"tool_use","id":"t","name":"add","input":{"a":1}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":2}}"#.to_owned(),
         ),
@@ -94,33 +185,33 @@ fn vendor(request: &Seen) -> Vec<Act> {
 
 #[tokio::test]
 async fn the_official_python_clients_notice_nothing() {
-    if !has_clients().await {
+    if !has_packages("openai anthropic").await {
         eprintln!("skipped: no Python with openai and anthropic; see STILLWATCH_TEST_PYTHON");
         return;
     }
-    let mock = Mock::start(vendor).await;
-    let policy = "mode = \"enforce\"\n[[rule]]\nsteps = [{ do = \"refuse\", for = \"1 day\" }]";
-    let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
-    let running = world.start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients.py");
-    let ran = run(vec![script.to_owned(), format!("http://{}", running.listen)]).await.unwrap();
-    assert!(
-        ran.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    let records = world.records_of(running).await;
-    let reasons = |reason: &str| {
-        records
-            .iter()
-            .filter(|r| r.get("response_finish_reason").is_some_and(|r| r == reason))
-            .count()
-    };
-    // As many as the script makes.
-    assert_eq!(records.len(), 11, "{records:?}");
-    assert_eq!((reasons("aborted"), reasons("tool_calls")), (1, 2));
-    let refused =
-        records.iter().filter(|record| record.get("status").is_some_and(|s| s == "403")).count();
-    assert_eq!(refused, 2);
+    let made = Made { exchanges: 17, aborted: 2, tool_calls: 4, refused: 2 };
+    check(python(), "clients.py", None, &made).await;
+}
+
+#[tokio::test]
+async fn litellm_notices_nothing() {
+    if !has_packages("litellm mcp").await {
+        eprintln!("skipped: no Python with litellm and mcp; see STILLWATCH_TEST_PYTHON");
+        return;
+    }
+    let made = Made { exchanges: 12, aborted: 1, tool_calls: 2, refused: 1 };
+    check(python(), "clients_litellm.py", None, &made).await;
+}
+
+#[tokio::test]
+async fn the_official_node_client_notices_nothing() {
+    let folder = node_folder();
+    let script =
+        format!("require('module').createRequire({:?})('openai')", format!("{folder}/x.js"));
+    if !succeeds("node".to_owned(), script).await {
+        eprintln!("skipped: no node with openai; see STILLWATCH_TEST_NODE");
+        return;
+    }
+    let made = Made { exchanges: 9, aborted: 1, tool_calls: 2, refused: 1 };
+    check("node".to_owned(), "clients.mjs", Some(folder), &made).await;
 }
