@@ -103,7 +103,8 @@ pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 async fn ready(State(admin): State<Admin>) -> Response {
     match admin.keeper.trouble() {
-        None => "ready\n".into_response(),
+        // Guards go on without a broker: whoever waits for them need not know.
+        None => format!("ready\n{}", admin.keeper.away.lines()).into_response(),
         Some(what) => {
             error(StatusCode::SERVICE_UNAVAILABLE, &format!("records are not safe: {what}"))
         }

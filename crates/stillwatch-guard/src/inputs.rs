@@ -11,7 +11,9 @@ use arrow::datatypes::{DataType, Float64Type};
 use hashbrown::HashMap;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
 use serde::Deserialize;
+use stillwatch_broker::Bundle;
 use stillwatch_decide::{Finding, Member, Policy, PolicyError};
 use stillwatch_exchange::Campaign;
 
@@ -71,9 +73,44 @@ pub fn read_reasoning_keys(path: &Path) -> Result<ReasoningKeys, InputError> {
 /// replacing them.
 pub fn read_findings(folder: &Source) -> Result<Vec<Finding>, InputError> {
     let Source(folder) = folder;
-    let path = folder.join("campaigns.json");
+    let path = folder.join(CAMPAIGNS);
     let text = fs::read(&path).map_err(io_error(&path))?;
-    let campaigns: Vec<Campaign> = serde_json::from_slice(&text)
+    let path = folder.join(MEMBERS);
+    let members = File::open(&path).map_err(io_error(&path))?;
+    findings(folder, &text, members)
+}
+
+/// Reads what was kept of a bucket.
+///
+/// # Errors
+/// It can't be read or used.
+pub fn read_bundle(path: &Path) -> Result<Vec<Finding>, InputError> {
+    let bytes = fs::read(path).map_err(io_error(path))?;
+    let bundle = Bundle::from_bytes(bytes.into()).map_err(|what| content(path, what))?;
+    findings_of(&bundle, path)
+}
+
+/// Reads the findings of a bundle; errors name files below `place`.
+///
+/// # Errors
+/// A file is missing or can't be used.
+pub fn findings_of(bundle: &Bundle, place: &Path) -> Result<Vec<Finding>, InputError> {
+    let file = |name: &str| {
+        bundle.file(name).cloned().ok_or_else(|| content(&place.join(name), "is missing"))
+    };
+    findings(place, &file(CAMPAIGNS)?, file(MEMBERS)?)
+}
+
+const CAMPAIGNS: &str = "campaigns.json";
+const MEMBERS: &str = "members.parquet";
+
+fn findings<R: ChunkReader + 'static>(
+    place: &Path,
+    campaigns: &[u8],
+    members: R,
+) -> Result<Vec<Finding>, InputError> {
+    let path = place.join(CAMPAIGNS);
+    let campaigns: Vec<Campaign> = serde_json::from_slice(campaigns)
         .map_err(|error| content(&path, format!("is not what a hunt writes: {error}")))?;
     let mut places = HashMap::new();
     let mut findings: Vec<Finding> = Vec::with_capacity(campaigns.len());
@@ -81,8 +118,8 @@ pub fn read_findings(folder: &Source) -> Result<Vec<Finding>, InputError> {
         places.insert(campaign.campaign_id.clone(), findings.len());
         findings.push(Finding { campaign, members: Vec::new() });
     }
-    let path = folder.join("members.parquet");
-    for batch in read_parquet(&path, &["campaign_id", "account_id", "membership"])? {
+    let path = place.join(MEMBERS);
+    for batch in read_parquet(&path, members, &["campaign_id", "account_id", "membership"])? {
         let (campaigns, accounts) = (texts(&path, &batch, 0)?, texts(&path, &batch, 1)?);
         let memberships = column(&path, &batch, 2, &DataType::Float64)?;
         let memberships = memberships.as_primitive::<Float64Type>();
@@ -106,9 +143,12 @@ pub fn read_findings(folder: &Source) -> Result<Vec<Finding>, InputError> {
 }
 
 /// The batches of these columns, in this order.
-fn read_parquet(path: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>, InputError> {
+fn read_parquet<R: ChunkReader + 'static>(
+    path: &Path,
+    file: R,
+    columns: &[&str],
+) -> Result<Vec<RecordBatch>, InputError> {
     let broken = |what: &dyn std::fmt::Display| content(path, format!("can't be read: {what}"));
-    let file = File::open(path).map_err(io_error(path))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| broken(&e))?;
     let schema = Arc::clone(builder.schema());
     let places = columns
@@ -169,9 +209,10 @@ pub fn read_credentials(path: &Path) -> Result<Credentials, InputError> {
     if is_parquet {
         let required = ["credential_hash", "account_id"];
         let all = ["credential_hash", "account_id", "organization_id"];
-        let batches = match read_parquet(path, &all) {
+        let open = || File::open(path).map_err(io_error(path));
+        let batches = match read_parquet(path, open()?, &all) {
             Err(InputError::Content { what, .. }) if what.ends_with("organization_id") => {
-                read_parquet(path, &required)?
+                read_parquet(path, open()?, &required)?
             }
             other => other?,
         };

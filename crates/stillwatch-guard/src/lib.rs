@@ -26,6 +26,7 @@ mod answer;
 mod api;
 mod asked;
 mod bind;
+mod brokers;
 mod cut;
 mod edit;
 mod gateway;
@@ -52,7 +53,7 @@ mod upstream;
 pub use inputs::{InputError, read_credentials, read_findings, read_policy};
 pub use keys::{CredentialHash, Credentials, Owner};
 pub use server::{Running, start};
-pub use settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings, Source, TraceSettings};
+pub use settings::{ADMIN_KEY_BYTES_MIN, Broker, GuardError, Settings, Source, TraceSettings};
 pub use state::{read_history, records_folder};
 
 /// What the fuzz targets call.

@@ -30,6 +30,8 @@ pub struct InForce {
 struct Files {
     policy: Option<PathBuf>,
     verdicts: Vec<Source>,
+    /// What was kept of buckets.
+    kept: Vec<PathBuf>,
     credentials: Option<PathBuf>,
     reasoning_keys: Option<PathBuf>,
 }
@@ -86,7 +88,7 @@ impl Files {
             [folder.join("campaigns.json"), folder.join("members.parquet")]
         });
         let files = self.policy.iter().chain(&self.credentials).chain(&self.reasoning_keys);
-        files.cloned().chain(of_hunts).collect()
+        files.chain(&self.kept).cloned().chain(of_hunts).collect()
     }
 
     fn read(&self) -> Result<Inputs, InputError> {
@@ -97,6 +99,9 @@ impl Files {
         let mut findings = Vec::new();
         for source in &self.verdicts {
             findings.extend(inputs::read_findings(source)?);
+        }
+        for path in self.kept.iter().filter(|path| path.exists()) {
+            findings.extend(inputs::read_bundle(path)?);
         }
         let credentials = match &self.credentials {
             Some(path) => inputs::read_credentials(path)?,
@@ -125,6 +130,7 @@ impl Live {
     /// One of them can't be used.
     pub fn begin(
         settings: &Settings,
+        kept: Vec<PathBuf>,
         state: State,
         history: History,
         now: Time,
@@ -132,6 +138,7 @@ impl Live {
         let files = Files {
             policy: settings.policy.clone(),
             verdicts: settings.verdicts.clone(),
+            kept,
             credentials: settings.credentials.clone(),
             reasoning_keys: settings.reasoning_keys.clone(),
         };

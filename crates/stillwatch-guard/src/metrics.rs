@@ -49,6 +49,7 @@ pub struct Metrics {
     pub spans_dropped: Counter,
     pub records_lost: Gauge<u64, AtomicU64>,
     pub accounts_named: Gauge,
+    pub brokers_away: Gauge,
 }
 
 impl Metrics {
@@ -89,6 +90,8 @@ impl Metrics {
         let connections = gauge("connections", "Connections of clients");
         let exchanges_open = gauge("exchanges_open", "Exchanges under way");
         let accounts_named = gauge("accounts_named", "Accounts that a finding names");
+        let brokers_away =
+            gauge("brokers_away", "Things that NATS does not give or take at present");
         let records_lost = Gauge::<u64, AtomicU64>::default();
         registry.register(
             "records_lost",
@@ -122,6 +125,7 @@ impl Metrics {
             spans_dropped,
             records_lost,
             accounts_named,
+            brokers_away,
         }
     }
 

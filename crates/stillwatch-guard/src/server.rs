@@ -17,9 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use stillwatch_exchange::time::SECOND_US;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, Admin};
+use crate::brokers::{self, Away, Followed};
 use crate::gateway::{self, Guard};
 use crate::grpc;
 use crate::journal::{self, Closed, Journal};
@@ -59,6 +60,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     keeping: JoinHandle<()>,
+    following: JoinSet<()>,
 }
 
 /// Starts a guard: seals what an earlier one left, reads all files, and listens.
@@ -81,7 +83,10 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     if recovered.broken > 0 {
         (settings.say)(&format!("{} lines of the journal could not be read", recovered.broken));
     }
-    let live = Live::begin(&settings, state, history, now)?;
+    let away = Away::new(settings.say);
+    let followed = brokers::begin(&settings.broker, &state.findings, &away, settings.say).await?;
+    let kept = followed.iter().map(|followed| followed.kept().to_owned()).collect();
+    let live = Live::begin(&settings, kept, state, history, now)?;
     metrics.accounts_named.set(live.now().table.accounts_named().try_into().unwrap_or(i64::MAX));
     let number = (last + 1).max(journal::number_at(now));
     let journal = Journal::begin(&journal_folder, number, now)
@@ -121,6 +126,7 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         seal_us: i64::try_from(settings.seal_seconds).unwrap_or(i64::MAX / SECOND_US) * SECOND_US,
         say: settings.say,
         waiting: Mutex::default(),
+        away,
     });
     let (stop, stopped) = watch::channel(false);
     let administrator = Admin::new(Arc::clone(&guard), Arc::clone(&keeper), &settings.admin_key);
@@ -153,8 +159,12 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         };
         listeners.push(tokio::spawn(serve(asked, connect, stopped.clone(), Arc::clone(&guard))));
     }
+    let mut following = JoinSet::new();
+    for followed in followed {
+        following.spawn(follow(followed, Arc::clone(&keeper)));
+    }
     let keeping = tokio::spawn(keep(Arc::clone(&keeper), stopped));
-    Ok(Running { listen, admin, grpc, guard, keeper, stop, listeners, keeping })
+    Ok(Running { listen, admin, grpc, guard, keeper, stop, listeners, keeping, following })
 }
 
 impl Running {
@@ -180,13 +190,14 @@ impl Running {
     /// # Errors
     /// The last records could not be sealed; they stay in the journal, and the next
     /// start seals them.
-    pub async fn stop(self) -> Result<(), GuardError> {
+    pub async fn stop(mut self) -> Result<(), GuardError> {
         // Nobody listens where all have ended already.
         let _ = self.stop.send(true);
         for listener in self.listeners {
             let _ = listener.await;
         }
         let _ = self.keeping.await;
+        self.following.shutdown().await;
         let keeper = self.keeper;
         let finished = tokio::task::spawn_blocking(move || {
             if let Some(traces) = &keeper.guard.traces {
@@ -283,6 +294,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Follows a bucket's findings.
+async fn follow(followed: Followed, keeper: Arc<Keeper>) {
+    let (changed, refused) = (Arc::clone(&keeper), Arc::clone(&keeper));
+    followed
+        .follow(&keeper.away, move || changed.reload(false), move |why| refused.refused(&why))
+        .await;
+}
+
 /// Looks after files until the guard is stopped.
 async fn keep(keeper: Arc<Keeper>, mut stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
@@ -311,6 +330,8 @@ pub struct Keeper {
     seal_us: i64,
     say: fn(&str),
     waiting: Mutex<Waiting>,
+    /// What NATS doesn't give or take at present.
+    pub away: Away,
 }
 
 /// Closed segments that wait to be sealed, and what is wrong.
@@ -331,10 +352,14 @@ impl Keeper {
                 (self.say)(&format!("reloaded: {campaigns} campaigns, {accounts} accounts named"));
             }
             Reload::Refused(error) => {
-                guard.metrics.reloads_refused.inc();
-                (self.say)(&format!("not reloaded, what was in force stays: {error}"));
+                self.refused(&error.to_string());
             }
         }
+    }
+
+    fn refused(&self, why: &str) {
+        self.guard.metrics.reloads_refused.inc();
+        (self.say)(&format!("not reloaded, what was in force stays: {why}"));
     }
 
     /// Forces the journal to the disk, and seals what is due.
@@ -349,6 +374,7 @@ impl Keeper {
         }
         let outcome = outcome.and_then(|()| self.seal(&mut waiting));
         guard.metrics.records_lost.set(journal.lost());
+        guard.metrics.brokers_away.set(self.away.count().try_into().unwrap_or(i64::MAX));
         let trouble = outcome.err().map(|error| error.to_string());
         if trouble != waiting.trouble {
             match &trouble {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stillwatch_broker::{Access, Address};
 use stillwatch_exchange::Time;
 
 use crate::inputs::InputError;
@@ -13,6 +14,14 @@ use crate::inputs::InputError;
 /// Where verdicts come from: the folder that a hunt wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source(pub PathBuf);
+
+/// What a guard has to do with NATS; by default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Broker {
+    pub access: Access,
+    /// Buckets with a watch's findings.
+    pub verdicts: Vec<Address>,
+}
 
 /// All that a guard is started with.
 #[derive(Clone)]
@@ -34,6 +43,7 @@ pub struct Settings {
     pub verdicts: Vec<Source>,
     /// The keys that reasoning blocks are bound with, one a line, the current one first.
     pub reasoning_keys: Option<PathBuf>,
+    pub broker: Broker,
     /// What administration proves itself with, at least [`ADMIN_KEY_BYTES_MIN`] bytes.
     pub admin_key: String,
     /// Random; the ids of this run's exchanges begin with it.

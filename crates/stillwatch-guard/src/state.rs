@@ -6,6 +6,7 @@
 //! | `lock` | held while a guard runs |
 //! | `journal/` | exchanges that are not in a Parquet file yet; see the module `journal` |
 //! | `records/` | Parquet files in the exchange format, for `stillwatch hunt --exchanges` |
+//! | `findings/` | the last good findings of each bucket that is followed |
 //! | `verdicts.jsonl` | what began, what was lifted and cleared, with times and reasons |
 //! | `admin.key` | the key for administration, where none was given |
 
@@ -46,6 +47,7 @@ fn history(path: &Path) -> Result<(History, usize), GuardError> {
 pub struct State {
     pub journal: PathBuf,
     pub records: PathBuf,
+    pub findings: PathBuf,
     verdicts: PathBuf,
     events: File,
     _lock: File,
@@ -83,7 +85,8 @@ impl State {
                 Ok(events)
             })
             .map_err(GuardError::at("write", &verdicts))?;
-        Ok((State { journal, records, verdicts, events, _lock: lock }, history))
+        let findings = folder.join("findings");
+        Ok((State { journal, records, findings, verdicts, events, _lock: lock }, history))
     }
 
     /// Stores events; they are on the disk when this returns.

@@ -9,6 +9,7 @@
     reason = "the program is the place where the clock is read and processes end"
 )]
 
+mod broker;
 mod commands;
 mod duration;
 mod failure;

@@ -31,6 +31,11 @@ impl Session {
         Ok(Session { stages: Arc::new(Stages::new(quiet, stop.clone())), stop, runtime })
     }
 
+    /// The runtime, for what waits for servers.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.runtime.handle()
+    }
+
     /// Runs something beside the run itself, for as long as that lasts.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);

@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use stillwatch_exchange::Time;
-use stillwatch_guard::{GuardError, Running, Settings, Source, start};
+use stillwatch_guard::{Broker, GuardError, Running, Settings, Source, start};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -184,6 +184,7 @@ impl World {
             credentials: None,
             verdicts: vec![],
             reasoning_keys: None,
+            broker: Broker::default(),
             admin_key: ADMIN_KEY.to_owned(),
             run_id: 7,
             clock: || NOW,

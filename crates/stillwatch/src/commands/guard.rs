@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use stillwatch_broker::Address;
 use stillwatch_exchange::Time;
-use stillwatch_guard::{ADMIN_KEY_BYTES_MIN, GuardError, Running, Settings, Source, TraceSettings};
+use stillwatch_guard::{
+    ADMIN_KEY_BYTES_MIN, Broker, GuardError, Running, Settings, Source, TraceSettings,
+};
 
 use super::rehearse::{self, Rehearse};
+use crate::broker::{Nats, address};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::{Session, threads};
@@ -56,14 +60,18 @@ pub struct Guard {
     #[arg(long, value_name = "PATH")]
     pub credentials: Option<PathBuf>,
 
-    /// Findings of a hunt: the folder it wrote.
-    #[arg(long, value_name = "PATH")]
+    /// Findings of a hunt or a watch: the folder it wrote, or the bucket that a watch
+    /// publishes in, nats://HOST:PORT/BUCKET. May be given several times.
+    #[arg(long, value_name = "PATH|URL")]
     pub verdicts: Vec<String>,
 
     /// Keys that reasoning blocks are bound with, one a line, the current one first; see
     /// [reasoning] in the policy. Guards of one service share them.
     #[arg(long, value_name = "FILE")]
     reasoning_keys: Option<PathBuf>,
+
+    #[command(flatten)]
+    nats: Nats,
 
     /// How often records become Parquet, in seconds; sooner where there are many.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -102,7 +110,15 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
     let upstream = upstream
         .parse()
         .map_err(|error| Failure::Usage(format!("--upstream {upstream} is no URL: {error}")))?;
-    let verdicts = args.verdicts.iter().map(|path| source(path)).collect::<Result<_, _>>()?;
+    let (mut verdicts, mut buckets) = (Vec::new(), Vec::new());
+    for place in &args.verdicts {
+        if Address::is_one(place) {
+            buckets.push(address("--verdicts", place)?);
+        } else {
+            verdicts.push(source(place)?);
+        }
+    }
+    let broker = Broker { access: args.nats.access(), verdicts: buckets };
     let mut run_id = [0; 8];
     random(&mut run_id)?;
     fs::create_dir_all(&args.state).map_err(Failure::at("make the folder", &args.state))?;
@@ -116,6 +132,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         credentials: args.credentials.clone(),
         verdicts,
         reasoning_keys: args.reasoning_keys.clone(),
+        broker,
         admin_key: admin_key(&args.state)?,
         run_id: u64::from_le_bytes(run_id),
         clock: now,
@@ -219,7 +236,7 @@ impl Signals {
 pub fn source(path: &str) -> Result<Source, Failure> {
     if path.contains("://") {
         return Err(Failure::Usage(format!(
-            "--verdicts {path}: only the folder that a hunt wrote can be followed"
+            "--verdicts {path}: only a folder that a hunt wrote and a bucket nats://HOST:PORT/BUCKET can be followed"
         )));
     }
     Ok(Source(PathBuf::from(path)))

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use stillwatch_broker::{Bundle, Publisher};
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{Hunted, Progress, Stage};
 use stillwatch_watch::{Host, Inputs, Pace, Stream, WatchError, WatchSettings, Watched, watch};
 
 use super::hunt::Input;
+use crate::broker::{Nats, address};
 use crate::failure::Failure;
 use crate::out_folder::OutFolder;
 use crate::receiver::Receiver;
@@ -43,6 +45,14 @@ pub struct Watch {
     #[arg(long, value_name = "DIR", default_value = "./stillwatch-watch")]
     state: PathBuf,
 
+    /// Where each look's findings are published as well: a bucket that guards follow,
+    /// nats://HOST:PORT/BUCKET.
+    #[arg(long, value_name = "URL")]
+    publish: Option<String>,
+
+    #[command(flatten)]
+    nats: Nats,
+
     /// Length of an epoch; the window has four.
     #[arg(long, value_name = "LENGTH", default_value = "7d", value_parser = duration::parse)]
     epoch: i64,
@@ -75,6 +85,8 @@ pub struct Watch {
 
 /// Time between looks for what is new.
 const POLL: Duration = Duration::from_millis(500);
+/// How long the last findings may take to be published at the end.
+const PUBLISH: Duration = Duration::from_secs(30);
 /// Parts in which that time passes, so that a wish to stop is heard.
 const POLL_PARTS: u32 = 10;
 
@@ -96,11 +108,21 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
         once: args.once,
     };
     let out = OutFolder::prepare(&args.out)?;
+    let publish = args.publish.as_deref().map(|url| address("--publish", url)).transpose()?;
+    let publisher = publish.map(|address| {
+        let runtime = session.runtime().clone();
+        Publisher::begin(runtime, &address, &args.nats.access(), output::note)
+    });
+    let publisher = publisher.transpose()?;
+    if let Some(publisher) = &publisher {
+        // What a run that was killed has found and not published.
+        findings(&args.out).into_iter().for_each(|bundle| publisher.put(bundle));
+    }
     let (receiver, deliveries) = receiver.map(Receiver::start).transpose()?.unzip();
     let stream = has_input.then(|| Box::new(std::io::stdin()) as Stream);
     let teller = args.tell.begin(&args.state, session)?;
     let inputs = Inputs { stream, deliveries };
-    let host = Terminal { session, out: &args.out, teller: &teller };
+    let host = Terminal { session, out: &args.out, teller: &teller, publisher: publisher.as_ref() };
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
     session.stages.begin(WATCH, None, "exchanges");
     let began = Instant::now();
@@ -112,6 +134,9 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     }
     if watched.looks > 0 {
         out.keep();
+    }
+    if let Some(publisher) = publisher {
+        publisher.finish(PUBLISH)?;
     }
     output::print(&summary(&watched, began.elapsed(), &args.out))
 }
@@ -129,6 +154,13 @@ struct Terminal<'a> {
     session: &'a Session,
     out: &'a Path,
     teller: &'a Teller,
+    publisher: Option<&'a Publisher>,
+}
+
+/// The findings in a folder, as guards need them.
+fn findings(folder: &Path) -> Option<Bundle> {
+    let file = |name: &str| Some((name.to_owned(), std::fs::read(folder.join(name)).ok()?.into()));
+    Some(Bundle(vec![file("campaigns.json")?, file("members.parquet")?]))
 }
 
 impl Host for Terminal<'_> {
@@ -151,6 +183,10 @@ impl Host for Terminal<'_> {
         hunted.run.wall_seconds = self.session.stages.seconds();
         hunted.run.peak_memory_bytes = memory::peak_bytes();
         write_findings(&hunted, self.out)?;
+        if let Some(publisher) = self.publisher {
+            let bundle = findings(self.out).ok_or("the findings can't be read again")?;
+            publisher.put(bundle);
+        }
         self.teller.look(&hunted)?;
         self.session.stages.end(Stage::Write.name());
         let until = hunted.run.settings["period"]["to"].as_str().unwrap_or_default().to_owned();

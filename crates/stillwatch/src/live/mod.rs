@@ -20,7 +20,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use stillwatch_detect::observe::Key;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
-use stillwatch_guard::{Running, Settings, Source};
+use stillwatch_guard::{Broker, Running, Settings, Source};
 use stillwatch_hunt::HuntSettings;
 use stillwatch_simulate::{Prompts, World, WorldSettings};
 use stillwatch_watch::{Pace, WatchSettings};
@@ -172,6 +172,7 @@ fn guard_settings(out: &Path, seed: u64, model: SocketAddr) -> Result<Settings, 
         state: out.join("guard"),
         credentials: Some(out.join("credentials.jsonl")),
         verdicts: vec![Source(out.join("findings"))],
+        broker: Broker::default(),
         reasoning_keys: None,
         admin_key: ADMIN_KEY.to_owned(),
         run_id: seed,

@@ -15,13 +15,13 @@ use arrow::array::{Array, StringViewArray};
 use crate::setting::{folder, hunt, parts, rows, run, stillwatch, text};
 
 /// A model's API that answers every prompt and remembers it.
-struct Model {
-    address: SocketAddr,
-    prompts: Arc<Mutex<Vec<String>>>,
+pub struct Model {
+    pub address: SocketAddr,
+    pub prompts: Arc<Mutex<Vec<String>>>,
 }
 
 impl Model {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let prompts = Arc::<Mutex<Vec<String>>>::default();
@@ -75,14 +75,14 @@ fn read_message(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     Some(body)
 }
 
-struct Guard {
-    child: Child,
+pub struct Guard {
+    pub child: Child,
     stderr: BufReader<ChildStderr>,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Guard {
-    fn start(model: &Model, state: &Path, more: &[&str]) -> Self {
+    pub fn start(model: &Model, state: &Path, more: &[&str]) -> Self {
         let upstream = format!("http://{}", model.address);
         let arguments = [
             &["guard", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"][..],
@@ -104,22 +104,23 @@ impl Guard {
         Guard { child, stderr, address: address.parse().unwrap() }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }
 
-    /// Waits for a line on standard error.
-    fn says(&mut self, what: &str) {
+    /// Waits for a line on standard error; returns it and what came before.
+    pub fn says(&mut self, what: &str) -> String {
         let mut all = String::new();
         while !all.contains(what) {
             assert!(self.stderr.read_line(&mut all).unwrap() > 0, "never said {what}: {all}");
         }
+        all
     }
 }
 
 /// Asks on a connection; whether a whole answer came.
-fn ask(stream: &mut TcpStream, prompt: &str) -> Option<Vec<u8>> {
+pub fn ask(stream: &mut TcpStream, prompt: &str) -> Option<Vec<u8>> {
     let body = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}");
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: guard\r\nauthorization: Bearer sk-{}\r\n\
@@ -132,7 +133,7 @@ fn ask(stream: &mut TcpStream, prompt: &str) -> Option<Vec<u8>> {
 }
 
 /// How often each prompt is on record.
-fn recorded(state: &Path) -> BTreeMap<String, usize> {
+pub fn recorded(state: &Path) -> BTreeMap<String, usize> {
     let rows = rows(&parts(&state.join("records")));
     let prompts = rows.column_by_name("prompt").unwrap();
     let prompts = prompts.as_any().downcast_ref::<StringViewArray>().unwrap();
@@ -240,7 +241,11 @@ fn arguments_that_can_not_be_used() {
     refused(&["--upstream", "http://x", "--verdicts", text(folder.path())])
         .failed(2, &["campaigns.json"]);
     refused(&["--upstream", "http://x", "--verdicts", "nats://x"])
-        .failed(2, &["nats://x", "folder"]);
+        .failed(2, &["--verdicts", "names no bucket"]);
+    refused(&["--upstream", "http://x", "--verdicts", "nats://u:pa55@127.0.0.1:1/V"])
+        .failed(2, &["nats://127.0.0.1:1/V does not answer", "none of an earlier run"]);
+    refused(&["--upstream", "http://x", "--verdicts", "s3://x/V"])
+        .failed(2, &["s3://x/V", "bucket"]);
     let traces = |more: &[&str]| refused(&[&["--upstream", "http://x"], more].concat());
     traces(&["--traces", "collector:4317"]).failed(2, &["--traces collector:4317"]);
     traces(&["--traces", "https://collector:4317"]).failed(2, &["on this machine"]);

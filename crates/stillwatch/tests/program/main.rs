@@ -8,6 +8,7 @@ mod duel;
 mod findings;
 mod guard;
 mod live;
+mod nats;
 mod readme;
 mod receive;
 mod references;

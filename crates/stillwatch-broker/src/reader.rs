@@ -1,0 +1,242 @@
+//! Reads a stream's messages from a known place on, in the order in which the server has
+//! stored them, each once.
+//!
+//! Nothing is acknowledged and the server keeps no place for the reader: whoever reads
+//! keeps it, beside what was made of the messages, and says where to begin.
+//!
+//! Bound: [`WAITING_MAX`] messages that nobody has taken yet, and as many as one request
+//! asks for, about [`BYTES_AT_ONCE`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::Info;
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::address::Address;
+use crate::server::{Access, BrokerError, REQUEST, Server, pause};
+
+/// Messages that wait to be taken.
+const WAITING_MAX: usize = 16;
+/// Messages that one request asks for.
+const AT_ONCE: std::ops::RangeInclusive<usize> = 8..=512;
+/// Bytes that one request asks for, unless a single message is longer.
+const BYTES_AT_ONCE: usize = 8 << 20;
+/// How long the server keeps a request for messages that are not there yet.
+const EXPIRES: Duration = Duration::from_secs(5);
+/// How long the server remembers a reader that has gone.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// A place in a stream: everything up to it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// When the stream was made, in nanoseconds since the Unix epoch: another stream of the
+    /// same name has its own places.
+    pub made_ns: i64,
+    pub sequence: u64,
+}
+
+/// A message, and the place after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub place: StreamPlace,
+    pub payload: Bytes,
+}
+
+/// What is known of the stream.
+#[derive(Debug, Default)]
+struct Known {
+    /// Messages that were there at the beginning and have not come yet.
+    to_come: Option<u64>,
+    /// What went wrong since it was asked last.
+    problems: Vec<String>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Reader {
+    messages: mpsc::Receiver<Message>,
+    ahead: Option<Message>,
+    known: Arc<Mutex<Known>>,
+    place: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Reader {
+    /// Begins after a place, or at the first message that is there.
+    ///
+    /// # Errors
+    /// The credentials can't be used, or the server can't be reached.
+    pub fn begin(
+        runtime: &Handle,
+        address: &Address,
+        access: &Access,
+        after: Option<StreamPlace>,
+    ) -> Result<Self, BrokerError> {
+        let server = runtime.block_on(Server::connect(address, access))?;
+        let (sender, messages) = mpsc::channel(WAITING_MAX);
+        let known = Arc::<Mutex<Known>>::default();
+        let place = server.place().to_owned();
+        let after = after.unwrap_or_default();
+        let task = runtime.spawn(run(Reading { server, sender, known: Arc::clone(&known), after }));
+        Ok(Reader { messages, ahead: None, known, place, task })
+    }
+
+    /// The stream's address, as it may be shown.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether a message is at hand.
+    pub fn has_next(&mut self) -> bool {
+        if self.ahead.is_none() {
+            self.ahead = self.messages.try_recv().ok();
+        }
+        self.ahead.is_some()
+    }
+
+    /// The next message, if it is at hand and not longer than that.
+    pub fn next_up_to(&mut self, bytes: usize) -> Option<Message> {
+        if !self.has_next() {
+            return None;
+        }
+        self.ahead.take_if(|message| message.payload.len() <= bytes)
+    }
+
+    /// Whether all was taken that was there at the beginning.
+    pub fn is_caught_up(&mut self) -> bool {
+        let to_come = self.known().to_come;
+        !self.has_next() && to_come == Some(0)
+    }
+
+    /// What went wrong since this was asked last.
+    pub fn problems(&self) -> Vec<String> {
+        std::mem::take(&mut self.known().problems)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Reading {
+    server: Server,
+    sender: mpsc::Sender<Message>,
+    known: Arc<Mutex<Known>>,
+    after: StreamPlace,
+}
+
+async fn run(mut reading: Reading) {
+    let mut attempts = 0;
+    let mut is_away = false;
+    while let Err(error) = reading.once(&mut attempts, &mut is_away).await {
+        if !is_away {
+            reading.tell(error.to_string());
+            is_away = true;
+        }
+        tokio::time::sleep(pause(attempts)).await;
+        attempts += 1;
+    }
+}
+
+impl Reading {
+    fn tell(&self, problem: String) {
+        const PROBLEMS_MAX: usize = 16;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.problems.len() < PROBLEMS_MAX {
+            known.problems.push(problem);
+        }
+    }
+
+    /// Where to begin in the stream as it is now.
+    fn begin(&mut self, info: &Info) {
+        let made_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(0);
+        let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+        let place = self.server.place().to_owned();
+        if self.after.sequence > 0 && (self.after.made_ns != made_ns || self.after.sequence > last)
+        {
+            self.tell(format!(
+                "{place} is not the stream that was read before; it is read from its beginning"
+            ));
+            self.after.sequence = 0;
+        }
+        self.after.made_ns = made_ns;
+        let next = self.after.sequence + 1;
+        if self.after.sequence > 0 && first > next && last >= next {
+            let gone = first - next;
+            self.tell(format!("{place} has dropped {gone} messages that were not read yet"));
+        }
+    }
+
+    /// Reads until something errs; ends well when nobody takes messages any more.
+    async fn once(&mut self, attempts: &mut usize, is_away: &mut bool) -> Result<(), BrokerError> {
+        let server = self.server.clone();
+        let asked = server.jetstream.get_stream(server.name());
+        let stream = server.asked(asked).await?.map_err(|error| {
+            server.away(format_args!("no such stream, or it may not be read: {error}"))
+        })?;
+        self.begin(stream.cached_info());
+        let start_sequence = self.after.sequence + 1;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            ack_policy: AckPolicy::None,
+            inactive_threshold: FORGOTTEN,
+            description: Some("stillwatch".to_owned()),
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = server.answered(stream.create_consumer(config)).await?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).to_come =
+            Some(consumer.cached_info().num_pending);
+        if std::mem::take(is_away) {
+            self.tell(format!("{} answers again", server.place()));
+        }
+        let (mut delivered, mut longest) = (0, BYTES_AT_ONCE / AT_ONCE.start());
+        loop {
+            let most = (BYTES_AT_ONCE / longest).clamp(*AT_ONCE.start(), *AT_ONCE.end());
+            let batch = consumer.batch().max_messages(most).expires(EXPIRES).messages();
+            let mut batch = server.answered(batch).await?;
+            longest = 1;
+            loop {
+                let next = tokio::time::timeout(EXPIRES + REQUEST, batch.next()).await;
+                let message = match next {
+                    Err(_) => return Err(server.away("no answer in time")),
+                    Ok(None) => break,
+                    Ok(Some(message)) => message.map_err(|error| server.away(error))?,
+                };
+                let info = message.info().map_err(|error| server.broken(error))?;
+                delivered += 1;
+                // One was lost on its way: the reader is made anew where it was.
+                if info.consumer_sequence != delivered {
+                    return Err(server.away("a message was lost on its way"));
+                }
+                let (sequence, pending) = (info.stream_sequence, info.pending);
+                let payload = message.payload.clone();
+                longest = longest.max(payload.len());
+                self.after.sequence = sequence;
+                let message = Message { place: self.after, payload };
+                if self.sender.send(message).await.is_err() {
+                    return Ok(());
+                }
+                *attempts = 0;
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.to_come = known.to_come.map(|left| left.saturating_sub(1).min(pending));
+            }
+            // Many messages at a stroke only once they were seen to be short.
+            longest = longest.max(1 << 10);
+        }
+    }
+}
