@@ -7,7 +7,7 @@
 //! Bound: [`WAITING_MAX`] messages that nobody has taken yet, and as many as one request
 //! asks for, about [`BYTES_AT_ONCE`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -51,7 +51,8 @@ pub struct Message {
 /// What is known of the stream.
 #[derive(Debug, Default)]
 struct Known {
-    /// Messages that were there at the beginning and have not come yet.
+    /// Messages that were there when the reader came and have not come yet; none while the
+    /// server is away.
     to_come: Option<u64>,
     /// What went wrong since it was asked last.
     problems: Vec<String>,
@@ -60,11 +61,25 @@ struct Known {
 /// See the module's head.
 #[derive(Debug)]
 pub struct Reader {
+    inbox: Mutex<Inbox>,
+    runtime: Handle,
+    known: Arc<Mutex<Known>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inbox {
     messages: mpsc::Receiver<Message>,
     ahead: Option<Message>,
-    known: Arc<Mutex<Known>>,
-    place: String,
-    task: JoinHandle<()>,
+}
+
+impl Inbox {
+    fn has_next(&mut self) -> bool {
+        if self.ahead.is_none() {
+            self.ahead = self.messages.try_recv().ok();
+        }
+        self.ahead.is_some()
+    }
 }
 
 impl Drop for Reader {
@@ -77,7 +92,7 @@ impl Reader {
     /// Begins after a place, or at the first message that is there.
     ///
     /// # Errors
-    /// The credentials can't be used, or the server can't be reached.
+    /// The credentials can't be used, or the server refuses them.
     pub fn begin(
         runtime: &Handle,
         address: &Address,
@@ -87,47 +102,64 @@ impl Reader {
         let server = runtime.block_on(Server::connect(address, access))?;
         let (sender, messages) = mpsc::channel(WAITING_MAX);
         let known = Arc::<Mutex<Known>>::default();
-        let place = server.place().to_owned();
         let after = after.unwrap_or_default();
         let task = runtime.spawn(run(Reading { server, sender, known: Arc::clone(&known), after }));
-        Ok(Reader { messages, ahead: None, known, place, task })
+        let inbox = Mutex::new(Inbox { messages, ahead: None });
+        Ok(Reader { inbox, runtime: runtime.clone(), known, task })
     }
 
-    /// The stream's address, as it may be shown.
-    #[must_use]
-    pub fn place(&self) -> &str {
-        &self.place
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a message is at hand.
-    pub fn has_next(&mut self) -> bool {
-        if self.ahead.is_none() {
-            self.ahead = self.messages.try_recv().ok();
-        }
-        self.ahead.is_some()
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        self.inbox().has_next()
     }
 
     /// The next message, if it is at hand and not longer than that.
-    pub fn next_up_to(&mut self, bytes: usize) -> Option<Message> {
-        if !self.has_next() {
-            return None;
+    #[must_use]
+    pub fn next_up_to(&self, bytes: usize) -> Option<Message> {
+        let mut inbox = self.inbox();
+        inbox.has_next();
+        inbox.ahead.take_if(|message| message.payload.len() <= bytes)
+    }
+
+    /// Waits until a message is at hand, at most so long.
+    pub fn wait(&self, at_most: Duration) {
+        let mut inbox = self.inbox();
+        if !inbox.has_next() {
+            let next = inbox.messages.recv();
+            let next = async { tokio::time::timeout(at_most, next).await.ok().flatten() };
+            let next = self.runtime.block_on(next);
+            inbox.ahead = next;
         }
-        self.ahead.take_if(|message| message.payload.len() <= bytes)
     }
 
-    /// Whether all was taken that was there at the beginning.
-    pub fn is_caught_up(&mut self) -> bool {
+    /// Whether more messages are on their way of those that were there when the reader came.
+    #[must_use]
+    pub fn is_coming(&self) -> bool {
+        self.known().to_come.is_some_and(|left| left > 0)
+    }
+
+    /// Whether all was taken that was there when the reader came; never while the server is
+    /// away.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        // In this order: a message is at hand before it is counted.
         let to_come = self.known().to_come;
-        !self.has_next() && to_come == Some(0)
+        to_come == Some(0) && !self.has_next()
     }
 
-    /// What went wrong since this was asked last.
+    /// What went wrong since this was asked last, and what is well again.
+    #[must_use]
     pub fn problems(&self) -> Vec<String> {
         std::mem::take(&mut self.known().problems)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,6 +174,7 @@ async fn run(mut reading: Reading) {
     let mut attempts = 0;
     let mut is_away = false;
     while let Err(error) = reading.once(&mut attempts, &mut is_away).await {
+        reading.known.lock().unwrap_or_else(PoisonError::into_inner).to_come = None;
         if !is_away {
             reading.tell(error.to_string());
             is_away = true;
@@ -165,12 +198,19 @@ impl Reading {
         let made_ns = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(0);
         let (first, last) = (info.state.first_sequence, info.state.last_sequence);
         let place = self.server.place().to_owned();
-        if self.after.sequence > 0 && (self.after.made_ns != made_ns || self.after.sequence > last)
-        {
+        if self.after.sequence > 0 && self.after.made_ns != made_ns {
             self.tell(format!(
                 "{place} is not the stream that was read before; it is read from its beginning"
             ));
             self.after.sequence = 0;
+        } else if self.after.sequence > last {
+            // A server that lost power has lost what it had not forced to its disk.
+            self.tell(format!(
+                "{place} has lost {} messages that were read; what is sent again of them is \
+                 counted again",
+                self.after.sequence - last
+            ));
+            self.after.sequence = last;
         }
         self.after.made_ns = made_ns;
         let next = self.after.sequence + 1;

@@ -127,12 +127,17 @@ impl Server {
         }
     }
 
-    /// Waits for an answer as long as an answer may take.
+    /// Waits for an answer as long as an answer may take and the connection lasts.
     pub(crate) async fn asked<T, E: fmt::Display>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<Result<T, E>, BrokerError> {
-        tokio::time::timeout(REQUEST, answer).await.map_err(|_| self.away("no answer in time"))
+        tokio::select! {
+            answer = tokio::time::timeout(REQUEST, answer) => {
+                answer.map_err(|_| self.away("no answer in time"))
+            }
+            () = self.lost() => Err(self.away("the connection is broken")),
+        }
     }
 
     /// As [`asked`](Self::asked), where any error of the answer means that the server is away.

@@ -31,8 +31,9 @@ pub struct Line {
     pub partition: u32,
     /// The server drops a second message with the same id for some minutes.
     pub id: String,
-    /// Grows from message to message of a partition.
-    pub reaches: u64,
+    /// A file's number and that of a message of it: grows from message to message of a
+    /// partition.
+    pub reaches: (u64, u32),
     pub payload: Bytes,
 }
 
@@ -79,30 +80,28 @@ impl Writer {
         format!("{}.{partition}.{}", self.server.name(), self.writer)
     }
 
-    /// How far the last message of each partition reaches; 0 where there is none.
+    /// How far the last message of each partition reaches, where there is one.
     ///
     /// # Errors
     /// The server doesn't answer, or somebody else has written there.
-    pub async fn reached(&self, partitions: u32) -> Result<BTreeMap<u32, u64>, BrokerError> {
+    pub async fn reached(&self, partitions: u32) -> Result<BTreeMap<u32, (u64, u32)>, BrokerError> {
         let mut reached = BTreeMap::new();
         for partition in 0..partitions {
             let subject = self.subject(partition);
             let asked = self.stream.get_last_raw_message_by_subject(&subject);
             let last = match self.server.asked(asked).await? {
-                Ok(message) => Some(message),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => None,
+                Ok(message) => message,
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => continue,
                 Err(error) => return Err(self.server.away(error)),
             };
-            let reaches = match last {
-                None => 0,
-                Some(message) => {
-                    let said = message.headers.get(REACHES).and_then(|v| v.as_str().parse().ok());
-                    said.ok_or_else(|| {
-                        let what = format!("{subject} has messages that are not of this writer");
-                        self.server.broken(what)
-                    })?
-                }
-            };
+            let reaches = last.headers.get(REACHES).and_then(|said| {
+                let (file, message) = said.as_str().split_once('/')?;
+                Some((file.parse().ok()?, message.parse().ok()?))
+            });
+            let reaches = reaches.ok_or_else(|| {
+                let what = format!("{subject} has messages that are not of this writer");
+                self.server.broken(what)
+            })?;
             reached.insert(partition, reaches);
         }
         Ok(reached)
@@ -131,7 +130,7 @@ impl Writer {
             let message = PublishMessage::build()
                 .message_id(id)
                 .expected_stream(self.server.name())
-                .header(REACHES, reaches.to_string().as_str())
+                .header(REACHES, format!("{}/{}", reaches.0, reaches.1).as_str())
                 .payload(payload);
             let subject = self.subject(partition);
             let stored =

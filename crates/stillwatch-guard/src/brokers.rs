@@ -38,7 +38,7 @@ impl Away {
     }
 
     /// Something can't be had from a server; `meanwhile` says what is done without it.
-    pub fn gone(&self, what: &str, error: &BrokerError, meanwhile: &str) {
+    pub fn gone(&self, what: &str, error: &dyn std::fmt::Display, meanwhile: &str) {
         let told = format!("{what}: {error}; {meanwhile}");
         if self.locked().insert(what.to_owned(), told.clone()).is_none() {
             (self.say)(&told);

@@ -38,6 +38,7 @@ mod keys;
 mod live;
 mod metrics;
 mod network;
+mod outbox;
 mod refusal;
 mod relay;
 mod seal;

@@ -43,6 +43,7 @@ pub struct Metrics {
     pub unread: Counter,
     pub records_sealed: Counter,
     pub records_unfinished: Counter,
+    pub records_published: Counter,
     pub reloads: Counter,
     pub reloads_refused: Counter,
     pub spans_sent: Counter,
@@ -77,6 +78,7 @@ impl Metrics {
         let records_sealed = counter("records_sealed", "Exchanges written to Parquet");
         let records_unfinished =
             counter("records_unfinished", "Exchanges that a killed guard left unfinished");
+        let records_published = counter("records_published", "Exchanges that a stream has taken");
         let reloads = counter("reloads", "Reloads of policy, verdicts and credentials");
         let reloads_refused = counter("reloads_refused", "Reloads refused for an error in a file");
         let spans_sent = counter("spans_sent", "Spans that the collector of traces took");
@@ -119,6 +121,7 @@ impl Metrics {
             unread,
             records_sealed,
             records_unfinished,
+            records_published,
             reloads,
             reloads_refused,
             spans_sent,

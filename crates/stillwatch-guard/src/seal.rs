@@ -40,6 +40,23 @@ pub fn path(records: &Path, number: u64) -> PathBuf {
     records.join(format!("exchanges-{number:020}.parquet"))
 }
 
+/// The numbers of a folder's Parquet files, ascending.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn numbers(records: &Path) -> std::io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(records)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| {
+            name.strip_prefix("exchanges-")?.strip_suffix(".parquet")?.parse::<u64>().ok()
+        });
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// The exchanges of a segment that an earlier one carried over to it.
 fn carried_to(segment: &[u8]) -> HashSet<String> {
     segment

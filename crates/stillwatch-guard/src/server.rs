@@ -14,9 +14,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
+use stillwatch_broker::Server;
 use stillwatch_exchange::time::SECOND_US;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, Admin};
@@ -26,6 +27,7 @@ use crate::grpc;
 use crate::journal::{self, Closed, Journal};
 use crate::live::{Live, Reload};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::seal;
 use crate::settings::{ADMIN_KEY_BYTES_MIN, GuardError, Settings};
 use crate::state::State;
@@ -43,6 +45,8 @@ const HEADERS_MAX: usize = 128;
 const STREAMS_MAX: u32 = 1_000;
 /// How often files are looked at, and the journal is forced to the disk.
 const TICK: Duration = Duration::from_secs(1);
+/// How long the last records may take to be published at the end.
+const PUBLISH: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -88,6 +92,13 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     let kept = followed.iter().map(|followed| followed.kept().to_owned()).collect();
     let live = Live::begin(&settings, kept, state, history, now)?;
     metrics.accounts_named.set(live.now().table.accounts_named().try_into().unwrap_or(i64::MAX));
+    let outbox = match &settings.broker.publish {
+        Some(address) => {
+            let server = Server::connect(address, &settings.broker.access).await?;
+            Some(Outbox::open(server, &settings.state, &records, settings.run_id)?)
+        }
+        None => None,
+    };
     let number = (last + 1).max(journal::number_at(now));
     let journal = Journal::begin(&journal_folder, number, now)
         .map_err(GuardError::at("write", &journal_folder))?;
@@ -127,6 +138,9 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         say: settings.say,
         waiting: Mutex::default(),
         away,
+        sealed: Notify::new(),
+        sent: Notify::new(),
+        is_published: settings.broker.publish.is_some(),
     });
     let (stop, stopped) = watch::channel(false);
     let administrator = Admin::new(Arc::clone(&guard), Arc::clone(&keeper), &settings.admin_key);
@@ -163,6 +177,9 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     for followed in followed {
         following.spawn(follow(followed, Arc::clone(&keeper)));
     }
+    if let Some(outbox) = outbox {
+        following.spawn(publish(outbox, Arc::clone(&keeper)));
+    }
     let keeping = tokio::spawn(keep(Arc::clone(&keeper), stopped));
     Ok(Running { listen, admin, grpc, guard, keeper, stop, listeners, keeping, following })
 }
@@ -197,8 +214,7 @@ impl Running {
             let _ = listener.await;
         }
         let _ = self.keeping.await;
-        self.following.shutdown().await;
-        let keeper = self.keeper;
+        let keeper = Arc::clone(&self.keeper);
         let finished = tokio::task::spawn_blocking(move || {
             if let Some(traces) = &keeper.guard.traces {
                 traces.stop();
@@ -206,6 +222,8 @@ impl Running {
             keeper.seal_now()
         });
         let finished = finished.await;
+        self.keeper.published().await;
+        self.following.shutdown().await;
         drop(self.guard);
         finished.unwrap_or_else(|error| Err(GuardError::Other(error.to_string())))
     }
@@ -302,6 +320,11 @@ async fn follow(followed: Followed, keeper: Arc<Keeper>) {
         .await;
 }
 
+/// Sends what is on record to a stream.
+async fn publish(outbox: Outbox, keeper: Arc<Keeper>) {
+    outbox.run(&keeper.sealed, &keeper.sent, &keeper.away, &keeper.guard.metrics).await;
+}
+
 /// Looks after files until the guard is stopped.
 async fn keep(keeper: Arc<Keeper>, mut stopped: watch::Receiver<bool>) {
     let mut tick = tokio::time::interval(TICK);
@@ -332,6 +355,10 @@ pub struct Keeper {
     waiting: Mutex<Waiting>,
     /// What NATS doesn't give or take at present.
     pub away: Away,
+    /// Something was sealed, and nothing more waits to be published.
+    sealed: Notify,
+    sent: Notify,
+    is_published: bool,
 }
 
 /// Closed segments that wait to be sealed, and what is wrong.
@@ -404,6 +431,7 @@ impl Keeper {
             let sealed = seal::seal(&self.journal_folder, &self.records, closed)?;
             self.guard.metrics.records_sealed.inc_by(sealed.exchanges);
             waiting.closed.remove(0);
+            self.sealed.notify_one();
         }
         Ok(())
     }
@@ -414,6 +442,26 @@ impl Keeper {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.rotate(&mut waiting, (self.guard.clock)())?;
         self.seal(&mut waiting)
+    }
+
+    /// Waits until all that is sealed is published, though not for long: the next start goes
+    /// on with what is not.
+    async fn published(&self) {
+        if !self.is_published {
+            return;
+        }
+        // What was told before the last seal counts no more.
+        let _ = tokio::time::timeout(Duration::ZERO, self.sent.notified()).await;
+        let all = async {
+            // The first may have begun before the last seal.
+            for _ in 0..2 {
+                self.sealed.notify_one();
+                self.sent.notified().await;
+            }
+        };
+        if tokio::time::timeout(PUBLISH, all).await.is_err() {
+            (self.say)("not all records are published; the next start goes on with them");
+        }
     }
 
     /// What is wrong with the records, if anything is.

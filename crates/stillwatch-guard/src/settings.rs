@@ -21,6 +21,8 @@ pub struct Broker {
     pub access: Access,
     /// Buckets with a watch's findings.
     pub verdicts: Vec<Address>,
+    /// The stream for what is on record.
+    pub publish: Option<Address>,
 }
 
 /// All that a guard is started with.

@@ -6,6 +6,7 @@
 //! | `lock` | held while a guard runs |
 //! | `journal/` | exchanges that are not in a Parquet file yet; see the module `journal` |
 //! | `records/` | Parquet files in the exchange format, for `stillwatch hunt --exchanges` |
+//! | `outbox.json` | how far the records have been published |
 //! | `findings/` | the last good findings of each bucket that is followed |
 //! | `verdicts.jsonl` | what began, what was lifted and cleared, with times and reasons |
 //! | `admin.key` | the key for administration, where none was given |

@@ -7,6 +7,9 @@
 //! in the file system (device and inode) and its first bytes, so that one that was renamed
 //! (rotated) goes on, and one that was replaced or cut short begins anew.
 //!
+//! A stream of a NATS server is read message by message, from the one after that of the last
+//! checkpoint, and is a file like the others otherwise.
+//!
 //! Of all files that have something to read, the one whose next rows are the earliest is
 //! read next, so that many files that overlap in time give what one file would.
 //!
@@ -19,6 +22,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -26,6 +30,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use stillwatch_broker::{Reader, StreamPlace};
 use stillwatch_detect::observe::{Key, Observer};
 use stillwatch_exchange::Time;
 use stillwatch_hunt::{columns_read, glances};
@@ -45,6 +50,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 const OPEN_MAX: usize = 256;
 /// Bytes at the beginning of a file by which it is known again.
 const HEAD_BYTES: u64 = 1024;
+/// How long and how often a message that is on its way is waited for.
+const WAIT: Duration = Duration::from_millis(50);
+const WAITS_MAX: usize = 10;
 /// Problems with files that are kept to tell of.
 const PROBLEMS_MAX: usize = 256;
 
@@ -71,6 +79,8 @@ enum Reach {
     /// Whole parts and rows of the next one; a file that was `done` is not looked at
     /// again.
     Rows { split: usize, rows: u64, done: bool },
+    /// Messages of a stream, up to this one.
+    Stream { made_ns: i64, sequence: u64 },
 }
 
 impl Default for Reach {
@@ -115,6 +125,7 @@ struct Tracked {
 enum Open {
     Lines(File),
     Rows(Option<Batches>),
+    Stream(Reader),
 }
 
 /// See the module's head.
@@ -133,6 +144,8 @@ pub(crate) struct Feed {
     /// Read last lines that have no end, for there will be no more.
     pub to_the_end: bool,
     pub problems: BTreeSet<String>,
+    /// What streams have to tell since it was told last.
+    pub notes: Vec<String>,
     /// The last time of the exchanges of files that are gone.
     pub lost: Option<i64>,
 }
@@ -165,8 +178,51 @@ impl Feed {
             threads: threads.max(1),
             to_the_end: false,
             problems: BTreeSet::new(),
+            notes: Vec::new(),
             lost: None,
         }
+    }
+
+    /// Follows a stream from where the last checkpoint was; `begin` is told where that is.
+    ///
+    /// # Errors
+    /// Exchanges of this format don't come in lines, or the stream can't be begun.
+    pub fn follow(
+        &mut self,
+        name: &str,
+        begin: impl FnOnce(Option<StreamPlace>) -> Result<Reader, WatchError>,
+    ) -> Result<(), WatchError> {
+        let mut options = self.options.clone();
+        options.format = Some(options.format.unwrap_or(Format::JsonLines));
+        let source =
+            Source::from_bytes(name, Bytes::from_static(b"{}\n"), Table::Exchanges, &options);
+        let source = source.ok().filter(|source| source.is_plain_lines().unwrap_or(false));
+        let Some(source) = source else {
+            let what = format!("{name}: a stream holds lines of JSON, and --format is another");
+            return Err(WatchError::Usage(what));
+        };
+        let fresh =
+            Position { read: Reach::Stream { made_ns: 0, sequence: 0 }, ..Position::default() };
+        let mut stream = self.files.remove(name).unwrap_or_else(|| Tracked::new(fresh));
+        let place = match stream.position.read {
+            Reach::Stream { made_ns, sequence } if sequence > 0 => {
+                Some(StreamPlace { made_ns, sequence })
+            }
+            _ => None,
+        };
+        stream.source = Some(source);
+        stream.open = Some(Open::Stream(begin(place)?));
+        self.files.insert(name.to_owned(), stream);
+        Ok(())
+    }
+
+    /// Whether all was read that streams held when they were begun; never while a server is
+    /// away.
+    pub fn is_caught_up(&self) -> bool {
+        self.files.values().all(|file| match &file.open {
+            Some(Open::Stream(reader)) => reader.is_caught_up() && file.queue.is_empty(),
+            _ => true,
+        })
     }
 
     /// What a file held can't be read again.
@@ -205,8 +261,17 @@ impl Feed {
     pub fn scan(&mut self, first: bool) -> Result<(), WatchError> {
         let there = self.list(first)?;
         // Files that have moved keep their positions; what is gone is forgotten.
-        let missing: Vec<String> =
-            self.files.keys().filter(|path| !there.contains_key(*path)).cloned().collect();
+        let missing: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(path, file)| !there.contains_key(*path) && !file.is_stream())
+            .map(|(path, _)| path.clone())
+            .collect();
+        for file in self.files.values() {
+            if let Some(Open::Stream(reader)) = &file.open {
+                self.notes.extend(reader.problems());
+            }
+        }
         let mut moved: HashMap<(u64, u64), (String, Tracked)> = HashMap::new();
         for path in missing {
             let Some(file) = self.files.remove(&path) else { continue };
@@ -314,7 +379,7 @@ impl Feed {
         let Some(file) = self.files.get(path) else { return false };
         let read = match file.position.read {
             Reach::Lines { bytes, .. } => bytes,
-            Reach::Rows { .. } => 0,
+            Reach::Rows { .. } | Reach::Stream { .. } => 0,
         };
         let size = file.size(path);
         file.seen_bytes == Some(size) || size >= read && is_head(Path::new(path), &file.position)
@@ -366,7 +431,8 @@ impl Feed {
         // Files that have been read to their end stay open as far as there are few.
         let mut open = self.files.values().filter(|f| f.open.is_some()).count() + taken.len();
         for file in self.files.values_mut().filter(|f| f.at_end && f.queue.is_empty()) {
-            if open > OPEN_MAX && !file.is_moved && file.open.take().is_some() {
+            if open > OPEN_MAX && !file.is_moved && !file.is_stream() && file.open.take().is_some()
+            {
                 open -= 1;
             }
         }
@@ -483,7 +549,8 @@ impl Feed {
 
     /// The files that may hold exchanges from `from` on.
     pub fn reaching(&self, from: Time) -> Vec<String> {
-        let reaching = self.files.iter().filter(|(_, file)| file.position.reaches(from));
+        let reaching =
+            self.files.iter().filter(|(_, file)| file.position.reaches(from) && !file.is_stream());
         reaching.map(|(path, _)| path.clone()).collect()
     }
 
@@ -549,9 +616,17 @@ impl Tracked {
         self.position.head_bytes > 0 || !self.queue.is_empty() || self.open.is_some()
     }
 
+    fn is_stream(&self) -> bool {
+        matches!(self.position.read, Reach::Stream { .. })
+    }
+
     /// Whether there may be something to read.
     fn wants(&self, path: &str) -> bool {
         match self.ahead.read {
+            Reach::Stream { .. } => match &self.open {
+                Some(Open::Stream(reader)) => reader.has_next() || reader.is_coming(),
+                _ => false,
+            },
             Reach::Rows { done, .. } => {
                 !done && self.seen_bytes.is_none_or(|seen| seen != self.size(path))
             }
@@ -573,6 +648,7 @@ impl Tracked {
         let Some(source) = self.source.clone() else { return (Vec::new(), None) };
         self.at_end = false;
         if self.ahead.head_bytes < HEAD_BYTES
+            && !self.is_stream()
             && let Ok((head, bytes)) = head(Path::new(path), HEAD_BYTES)
         {
             (self.ahead.head, self.ahead.head_bytes) = (head, bytes);
@@ -581,6 +657,10 @@ impl Tracked {
         let problem = match self.ahead.read {
             Reach::Lines { .. } => self.read_lines(path, &source, most, to_the_end, &mut raw),
             Reach::Rows { .. } => self.read_rows(path, &source, most, meter, &mut raw),
+            Reach::Stream { .. } => {
+                self.read_messages(&source, most, &mut raw);
+                Ok(())
+            }
         };
         self.at_end |= problem.is_err();
         (raw, problem.err())
@@ -614,6 +694,40 @@ impl Tracked {
             }
         }
         Ok(())
+    }
+
+    /// Takes messages that are at hand; those that are on their way are waited for, if not
+    /// for long: nothing else is read meanwhile.
+    fn read_messages(&mut self, source: &Source, most: usize, raw: &mut Vec<(Raw, Position)>) {
+        let Some(Open::Stream(reader)) = &self.open else { return };
+        let mut waited = 0;
+        while raw.len() < most {
+            let mut bytes = Vec::new();
+            // A single message may be longer than a chunk.
+            let room = |bytes: &Vec<u8>| match bytes.len() {
+                0 => usize::MAX,
+                held => CHUNK_BYTES.saturating_sub(held),
+            };
+            while let Some(message) = reader.next_up_to(room(&bytes)) {
+                bytes.extend_from_slice(&message.payload);
+                if !bytes.ends_with(b"\n") {
+                    bytes.push(b'\n');
+                }
+                let StreamPlace { made_ns, sequence } = message.place;
+                self.ahead.read = Reach::Stream { made_ns, sequence };
+            }
+            if !bytes.is_empty() {
+                let lines = Raw::Lines { source: source.clone(), bytes: bytes.into() };
+                raw.push((lines, self.ahead.clone()));
+                continue;
+            }
+            if !raw.is_empty() || !reader.is_coming() || waited == WAITS_MAX {
+                self.at_end = raw.is_empty();
+                return;
+            }
+            waited += 1;
+            reader.wait(WAIT);
+        }
     }
 
     fn read_rows(

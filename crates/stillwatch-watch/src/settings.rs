@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use stillwatch_broker::{Access, Address};
 use stillwatch_detect::calendar::{GRID_GRAIN_US, Grid};
 use stillwatch_exchange::time::HOUR_US;
 use stillwatch_hunt::{HuntError, HuntSettings};
@@ -17,6 +18,10 @@ pub struct WatchSettings {
     /// Accounts of an epoch that are kept; beyond it those with the greatest keyed hashes
     /// give way, which leaves a fair sample.
     pub accounts_max: u64,
+    /// Streams of NATS servers that are followed beside `hunt.exchanges`; they need the
+    /// runtime of `hunt.read`.
+    pub streams: Vec<Address>,
+    pub access: Access,
     /// End when all that is there has been read, with a last look.
     pub once: bool,
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
+use stillwatch_broker::Reader;
 use stillwatch_detect::observe::{Glance, Observer};
 use stillwatch_detect::piece::releases_near;
 use stillwatch_exchange::{Release, Time};
@@ -137,7 +138,8 @@ pub fn watch(
         .map_err(|e| WatchError::Io { path: "threads".into(), source: std::io::Error::other(e) })?;
     if settings.hunt.exchanges.iter().any(|path| path.contains("://")) {
         return Err(WatchError::Usage(
-            "files and folders of this machine can be followed, URLs can not".to_owned(),
+            "files and folders of this machine and streams nats://HOST:PORT/STREAM can be followed, \
+             other URLs can not".to_owned(),
         ));
     }
     let Inputs { stream, deliveries } = inputs;
@@ -193,14 +195,23 @@ impl<'a> Watch<'a> {
     ) -> Result<Self, WatchError> {
         let hunt = &settings.hunt;
         let (store, mut meta) = Store::open(&settings.state, settings.pace, hunt.key)?;
-        meta.is_spooled |= has_stream;
+        meta.is_spooled |= has_stream || !settings.streams.is_empty();
         let positions: BTreeMap<String, Position> = store.files()?;
         let spool = settings.state.join("spool");
         fs::create_dir_all(&spool).map_err(WatchError::io(&spool))?;
         let mut paths = hunt.exchanges.clone();
         paths.push(spool.display().to_string());
-        let feed =
+        let mut feed =
             Feed::new(paths, spool.clone(), hunt.read.clone(), hunt.key, hunt.threads, positions);
+        for address in &settings.streams {
+            let Some(runtime) = &hunt.read.runtime else {
+                return Err(WatchError::Usage("a stream needs a runtime to be read in".to_owned()));
+            };
+            feed.follow(&address.to_string(), |place| {
+                Reader::begin(runtime, address, &settings.access, place)
+                    .map_err(|error| WatchError::Usage(error.to_string()))
+            })?;
+        }
         let releases = match &hunt.releases {
             Some(path) => {
                 let read = read_releases(std::slice::from_ref(path), &hunt.read);
@@ -245,7 +256,8 @@ impl<'a> Watch<'a> {
             if never_ends && was_over {
                 joined(stream.take())?;
             }
-            let is_last = !never_ends && (self.settings.once && stream.is_none() || was_over);
+            let is_over = self.settings.once && stream.is_none() || was_over;
+            let is_last = !never_ends && is_over && self.feed.is_caught_up();
             self.feed.to_the_end = is_last;
             let mut has_read = false;
             while {
@@ -292,6 +304,9 @@ impl<'a> Watch<'a> {
             && self.said.insert(trouble.clone())
         {
             self.host.say(&trouble);
+        }
+        for note in self.feed.notes.drain(..) {
+            self.host.say(&note);
         }
         for problem in &self.feed.problems {
             if self.said.insert(problem.clone()) {

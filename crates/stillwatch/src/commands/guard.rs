@@ -70,6 +70,11 @@ pub struct Guard {
     #[arg(long, value_name = "FILE")]
     reasoning_keys: Option<PathBuf>,
 
+    /// Where exchanges on record are published as well: a stream that a watch reads,
+    /// nats://HOST:PORT/STREAM.
+    #[arg(long, value_name = "URL")]
+    publish: Option<String>,
+
     #[command(flatten)]
     nats: Nats,
 
@@ -118,7 +123,8 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
             verdicts.push(source(place)?);
         }
     }
-    let broker = Broker { access: args.nats.access(), verdicts: buckets };
+    let publish = args.publish.as_deref().map(|url| address("--publish", url)).transpose()?;
+    let broker = Broker { access: args.nats.access(), verdicts: buckets, publish };
     let mut run_id = [0; 8];
     random(&mut run_id)?;
     fs::create_dir_all(&args.state).map_err(Failure::at("make the folder", &args.state))?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use stillwatch_broker::{Bundle, Publisher};
+use stillwatch_broker::{Address, Bundle, Publisher};
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{Hunted, Progress, Stage};
 use stillwatch_watch::{Host, Inputs, Pace, Stream, WatchError, WatchSettings, Watched, watch};
@@ -21,8 +21,9 @@ use crate::{duration, memory, output};
 /// Hunts in exchanges as they come
 ///
 /// PATH is a file that grows, a folder into which files arrive, or a pattern; `-` is
-/// standard input, and `otlp-grpc://ADDR` or `otlp-http://ADDR` (such as
-/// otlp-grpc://127.0.0.1:4317) where OpenTelemetry is received. Formats are those of `hunt`. Text of lines is followed line by line;
+/// standard input, nats://HOST:PORT/STREAM what guards publish, and `otlp-grpc://ADDR` or
+/// `otlp-http://ADDR` (such as otlp-grpc://127.0.0.1:4317) where OpenTelemetry is
+/// received. Formats are those of `hunt`. Text of lines is followed line by line;
 /// Parquet, compressed files and JSON documents are read once, when they have arrived
 /// whole: write them under a name that begins with a dot and rename them.
 ///
@@ -96,6 +97,11 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     let has_input = hunt.exchanges.iter().any(|path| path == "-");
     hunt.exchanges.retain(|path| path != "-");
     let receiver = Receiver::asked(&mut hunt)?;
+    let (streams, paths): (Vec<String>, _) =
+        hunt.exchanges.into_iter().partition(|path| Address::is_one(path));
+    hunt.exchanges = paths;
+    let streams =
+        streams.iter().map(|url| address("--exchanges", url)).collect::<Result<_, _>>()?;
     let settings = WatchSettings {
         hunt,
         state: args.state.clone(),
@@ -105,6 +111,8 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
             args.lateness,
         )?,
         accounts_max: args.accounts_max,
+        streams,
+        access: args.nats.access(),
         once: args.once,
     };
     let out = OutFolder::prepare(&args.out)?;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
+use stillwatch_broker::Access;
 use stillwatch_detect::observe::Key;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
 use stillwatch_guard::{Broker, Running, Settings, Source};
@@ -201,6 +202,8 @@ fn table(path: &Path, rows: &RecordBatch) -> Result<(), Failure> {
 fn watch_settings(out: &Path, threads: usize, session: &Session) -> Result<WatchSettings, Failure> {
     let below = |name: &str| out.join(name).display().to_string();
     Ok(WatchSettings {
+        streams: Vec::new(),
+        access: Access::default(),
         hunt: HuntSettings {
             exchanges: vec![out.join("guard").join("records").display().to_string()],
             accounts: vec![below("accounts.parquet")],

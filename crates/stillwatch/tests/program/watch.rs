@@ -85,7 +85,7 @@ fn lines(rows: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-fn all_lines() -> &'static [String] {
+pub fn all_lines() -> &'static [String] {
     static LINES: OnceLock<Vec<String>> = OnceLock::new();
     LINES.get_or_init(|| lines(exchanges()))
 }

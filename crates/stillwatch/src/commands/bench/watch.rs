@@ -7,6 +7,7 @@ use clap::Args;
 use comfy_table::{Cell, Table, presets};
 use indicatif::{HumanBytes, HumanCount};
 use serde::{Deserialize, Serialize};
+use stillwatch_broker::Access;
 use stillwatch_detect::observe::Key;
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{HuntSettings, Hunted, Progress};
@@ -182,6 +183,8 @@ pub fn measured(
     std::fs::create_dir_all(out).map_err(Failure::at("make the folder", out))?;
     let pace = Pace::new(7 * DAY_US, 7 * DAY_US, None)?;
     let settings = WatchSettings {
+        streams: Vec::new(),
+        access: Access::default(),
         hunt: HuntSettings {
             exchanges: vec![exchanges.display().to_string()],
             accounts: Vec::new(),

@@ -1,5 +1,6 @@
 //! What goes over a NATS server: the real one where it is found, which `.ci/run` sees to;
 //! elsewhere these tests say that they skip.
 
+mod exchanges;
 mod server;
 mod verdicts;
