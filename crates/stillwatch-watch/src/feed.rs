@@ -949,3 +949,40 @@ fn head(path: &Path, most: u64) -> std::io::Result<(u64, u64)> {
 fn is_head(path: &Path, position: &Position) -> bool {
     head(path, position.head_bytes).is_ok_and(|known| known == (position.head, position.head_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_go_when_they_are_read_and_not_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path();
+        let exchange =
+            "{\"time\":\"2026-03-02T00:00:00Z\",\"account_id\":\"a\",\"prompt\":\"x\"}\n";
+        for number in 1..=3 {
+            let line = |name: &str, line: &str| {
+                std::fs::write(spool.join(format!("{name}-{number:012}.jsonl")), line).unwrap();
+            };
+            line("stdin", exchange);
+            line(deliveries::NAME, "{\"resourceSpans\":[]}\n");
+        }
+        // One that has more than is read of it.
+        std::fs::write(spool.join("stdin-000000000002.jsonl"), format!("{exchange}{{")).unwrap();
+        let paths = vec![spool.display().to_string()];
+        let options = Options::default();
+        let mut feed =
+            Feed::new(paths, spool.to_owned(), options, Key::public(), 1, BTreeMap::new());
+        feed.scan(true).unwrap();
+        let mut read = 0;
+        while feed.refill() {
+            while let Some(chunk) = feed.pop() {
+                read += chunk.seen.iter().map(|seen| seen.glances.len()).sum::<usize>();
+            }
+        }
+        assert_eq!(read, 3);
+        // What was delivered is less than what is kept of it.
+        let out = feed.read_out();
+        assert_eq!(out, [spool.join("stdin-000000000001.jsonl").display().to_string()]);
+    }
+}

@@ -159,7 +159,11 @@ fn cut_half_line(path: &Path) -> io::Result<()> {
 
 fn segment(folder: &Path, name: &str, number: u64) -> io::Result<File> {
     let path = folder.join(format!("{name}-{number:012}.jsonl"));
-    OpenOptions::new().create_new(true).append(true).open(path)
+    let file = OpenOptions::new().create_new(true).append(true).open(path)?;
+    // A file's name is on the disk when its folder is.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]
