@@ -12,6 +12,8 @@
 //! `rows` (rows to columns). One file per format; each convention's names are mapped
 //! in one table at the head of its file.
 //!
+//! [`received`] divides an OTLP export that was sent instead of read into its exchanges.
+//!
 //! This crate must stay without detection, DataFusion and network servers.
 
 mod coerce;
