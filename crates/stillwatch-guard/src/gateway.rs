@@ -36,6 +36,7 @@ use crate::network::client_address;
 use crate::refusal::Refusal;
 use crate::relay::{Changes, Recorded, Relay, Reply};
 use crate::seal::digest_text;
+use crate::settings::Settings;
 use crate::thin::Thinner;
 use crate::traces::{Traced, Traces};
 use crate::upstream::{Outgoing, Upstream, strip_hop_by_hop};
@@ -77,20 +78,18 @@ impl Guard {
         journal: Journal,
         upstream: Upstream,
         metrics: Metrics,
-        run_id: u64,
-        clock: fn() -> Time,
-        monotonic: Option<fn() -> i64>,
         traces: Option<Traces>,
+        settings: &Settings,
     ) -> Self {
         Guard {
             live,
             journal,
             metrics,
-            clock,
+            clock: settings.clock,
             traces,
-            monotonic,
+            monotonic: settings.monotonic,
             upstream,
-            run_id,
+            run_id: settings.run_id,
             sequence: AtomicU64::new(0),
             started: Instant::now(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),

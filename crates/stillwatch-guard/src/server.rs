@@ -120,16 +120,7 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
     let grpc = asked.as_ref().map(address).transpose()?;
     let traces = settings.traces.as_ref();
     let traces = traces.map(|to| Traces::begin(to, settings.run_id, &metrics)).transpose()?;
-    let guard = Arc::new(Guard::new(
-        live,
-        journal,
-        upstream,
-        metrics,
-        settings.run_id,
-        settings.clock,
-        settings.monotonic,
-        traces,
-    ));
+    let guard = Arc::new(Guard::new(live, journal, upstream, metrics, traces, &settings));
     let keeper = Arc::new(Keeper {
         guard: Arc::clone(&guard),
         journal_folder,

@@ -46,8 +46,8 @@ const STEP_US: i64 = 3 * HOUR_US;
 const CAMPAIGNS: [(&str, f64, f64, u32); 2] =
     [("slow_drip", 0.047, 0.0375, 1), ("k_samples", 0.033, 0.029, 3)];
 const POLICY: &str = include_str!("policy.toml");
-/// Nobody else can reach the demonstration's administration, which ends with it.
-const ADMIN_KEY: &str = "d3monstration-on-loopback";
+/// Lines of what the guard says that are kept.
+const SAID_MAX: usize = 100;
 /// Members of a campaign that are asked for, to know what is done about it.
 const ASKED: usize = 16;
 /// How long a connection may be idle: while the watch looks nobody sends.
@@ -82,8 +82,9 @@ pub fn world(seed: u64, exchanges: u64, accounts: u64) -> Result<WorldSettings, 
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn say(what: &str) {
-    if !what.starts_with("reloaded: ") {
-        SAID.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !what.starts_with("reloaded: ") && said.len() < SAID_MAX {
+        said.push(what.to_owned());
     }
 }
 
@@ -126,12 +127,14 @@ pub fn run(
         truth: &truth,
         view: View::new(session.stages.is_quiet(), settings.days),
         watching: Arc::new(watching),
+        admin_key: admin_key()?,
         session,
     };
     let played = runtime.block_on(async {
         let cannot = |error| Failure::Other(format!("cannot listen on loopback: {error}"));
         let model = model::serve().await.map_err(cannot)?;
-        play.run(guard_settings(out, settings.seed, model)?, model).await
+        let settings = guard_settings(out, settings.seed, model, &play.admin_key)?;
+        play.run(settings, model).await
     });
     drop(runtime);
     let Play { tally, view, watching, .. } = play;
@@ -160,7 +163,20 @@ fn nothing_found(findings: &Path) -> Result<(), Failure> {
     table(&findings.join("members.parquet"), &members)
 }
 
-fn guard_settings(out: &Path, seed: u64, model: SocketAddr) -> Result<Settings, Failure> {
+/// A key for administration that ends with the demonstration.
+fn admin_key() -> Result<String, Failure> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| Failure::Other(format!("the system gives no random bytes: {error}")))?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn guard_settings(
+    out: &Path,
+    seed: u64,
+    model: SocketAddr,
+    admin_key: &str,
+) -> Result<Settings, Failure> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Ok(Settings {
         listen: loopback,
@@ -175,7 +191,7 @@ fn guard_settings(out: &Path, seed: u64, model: SocketAddr) -> Result<Settings, 
         verdicts: vec![Source(out.join("findings"))],
         broker: Broker::default(),
         reasoning_keys: None,
-        admin_key: ADMIN_KEY.to_owned(),
+        admin_key: admin_key.to_owned(),
         run_id: seed,
         clock: now,
         monotonic: Some(monotonic),
@@ -231,6 +247,7 @@ struct Play<'a> {
     tally: Tally,
     view: View,
     watching: Arc<Watching>,
+    admin_key: String,
     session: &'a Session,
 }
 
@@ -247,7 +264,8 @@ impl Play<'_> {
     /// Sends the whole world, step by step.
     async fn play(&mut self, running: &Running, model: SocketAddr) -> Result<(), Failure> {
         let (mut guarded, mut straight) = (Client::new(running.listen), Client::new(model));
-        let mut administration = Administration::new(running.admin);
+        let key = self.admin_key.clone();
+        let mut administration = Administration { client: Client::new(running.admin), key };
         let mut step = 0;
         let mut day = 0;
         for batch in self.world.stream() {
@@ -310,19 +328,18 @@ impl Play<'_> {
 }
 
 /// The guard's administration, asked as anybody would ask it.
-struct Administration(Client);
+struct Administration {
+    client: Client,
+    key: String,
+}
 
 impl Administration {
-    fn new(address: SocketAddr) -> Self {
-        Administration(Client::new(address))
-    }
-
     /// What is done about most of some accounts.
     async fn verdict(&mut self, accounts: &[&str]) -> Result<String, Failure> {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for account in accounts.iter().step_by((accounts.len() / ASKED).max(1)) {
             let body = json!({"account_id": account}).to_string();
-            let answer = self.0.decide(ADMIN_KEY, body).await?;
+            let answer = self.client.decide(&self.key, body).await?;
             let answer: Value = serde_json::from_slice(&answer).map_err(|error| {
                 Failure::Other(format!("the guard's answer is no JSON: {error}"))
             })?;

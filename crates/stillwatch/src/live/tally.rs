@@ -101,7 +101,7 @@ impl Tally {
 
     /// Whether the next exchange of the crowd is to be sent straight to the model too.
     pub fn wants_straight(&self) -> bool {
-        self.crowd.exchanges % STRAIGHT_EVERY == 0
+        self.crowd.exchanges.is_multiple_of(STRAIGHT_EVERY)
     }
 
     /// Counts what came straight from the model.
@@ -114,8 +114,9 @@ impl Tally {
         self.exchanges += 1;
         let expected = model::answer(line.wish, &line.body);
         if line.is_crowd {
+            let was_straight = self.wants_straight();
             let crowd = &mut self.crowd;
-            if crowd.exchanges % STRAIGHT_EVERY == 0 {
+            if was_straight {
                 crowd.guarded_us.push(micros(got));
             }
             crowd.exchanges += 1;

@@ -86,7 +86,7 @@ impl View {
     pub fn end(self, tally: &Tally, now: Time, out: &Path) -> Result<(), Failure> {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
-            output::print(&format!("{}\n", table(tally, self.days)))?;
+            output::print(&format!("{}\n\n", table(tally, self.days)))?;
         }
         output::print(&self.summary(tally, now, out))
     }
