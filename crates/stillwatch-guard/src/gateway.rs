@@ -24,15 +24,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::answer::{Answer, Measured};
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
-use crate::bind::{self, Binder, Foreign, Holder, Strictness};
 use crate::cut::{self, Cutter};
 use crate::edit::{Edit, edited};
 use crate::journal::{Arrival, Ending, Journal};
-use crate::json::Fields;
 use crate::keys::{CredentialHash, Owner, credential};
-use crate::live::{InForce as InForceNow, Live};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::network::client_address;
+use crate::reasoning::{self, Bound};
 use crate::refusal::Refusal;
 use crate::relay::{Changes, Recorded, Relay, Reply};
 use crate::seal::digest_text;
@@ -271,17 +270,9 @@ pub async fn answer(
             return said(refused(refusal), &verdict, policy);
         }
         let reply = match &in_force.reasoning_keys {
-            Some(keys) if may_hold_reasoning(&head) => {
+            Some(keys) if reasoning::may_be_beside(&head) => {
                 let read = read_body(&guard, body, policy.limits.body_bytes_max).await;
-                read.map(|(body, _)| {
-                    let asked = Asked::read(endpoint, &body).unwrap_or_default();
-                    let holder = Holder::of(&owner.account_id, &asked);
-                    let sent = match bind::released_anywhere(&body, keys, &holder) {
-                        Cow::Borrowed(_) => body.clone(),
-                        Cow::Owned(sent) => sent.into(),
-                    };
-                    Either::Left(Full::new(sent))
-                })
+                read.map(|(body, _)| Either::Left(Full::new(reasoning::beside(keys, &owner, body))))
             }
             _ => Ok(Either::Right(body)),
         };
@@ -330,8 +321,12 @@ pub async fn answer(
         && verdict.responses.has(Deed::Slow)
         && asked.request_stream == Some(true)
         && endpoint != Endpoint::Embeddings;
-    let holder = Holder::of(&owner.account_id, &asked);
-    let deed = released(&guard, &in_force, endpoint, &owner, &holder, &body).and_then(|released| {
+    let reasoning = Bound::of(&in_force, endpoint, &owner, &asked);
+    let released = match &reasoning {
+        Some(bound) => bound.released(&guard, policy, endpoint, &owner, &body),
+        None => Ok(None),
+    };
+    let deed = released.and_then(|released| {
         let body = released.as_ref().unwrap_or(&body);
         let sent = respond(
             &guard,
@@ -353,7 +348,7 @@ pub async fn answer(
                 traced.sent((guard.clock)());
             }
             let outgoing = Either::Left(Full::new(sent.unwrap_or(body)));
-            exchange(&guard, &in_force, endpoint, head, outgoing, &verdict, holder).await
+            exchange(&guard, policy, endpoint, head, outgoing, &verdict, reasoning).await
         }
     };
     drop(held);
@@ -504,57 +499,16 @@ pub(crate) fn cost_at_most(endpoint: Endpoint, asked: &Asked<'_>, cap: Option<Ca
     }
 }
 
-/// Takes the marks off the reasoning blocks of a request; none where it has none.
-fn released(
-    guard: &Guard,
-    in_force: &InForceNow,
-    endpoint: Endpoint,
-    owner: &Owner,
-    holder: &Holder,
-    body: &Bytes,
-) -> Result<Option<Bytes>, Refusal> {
-    let Some(keys) = &in_force.reasoning_keys else { return Ok(None) };
-    if !matches!(endpoint, Endpoint::Messages | Endpoint::Responses) {
-        return Ok(None);
-    }
-    let policy = in_force.table.policy();
-    let who = owner.who();
-    let binds = policy.binds_reasoning() && !policy.exempts(who.account_id, who.organization_id);
-    let now = (guard.clock)();
-    let is_grace = policy.reasoning.unbound_until.is_some_and(|until| now < until);
-    let strictness = Strictness { refuses_foreign: binds, refuses_unbound: binds && !is_grace };
-    // A body that can't be read may hold anything.
-    if binds && Fields::parse(body).is_none() {
-        return Err(Refusal::Unreadable);
-    }
-    match bind::released(endpoint, body, keys, holder, strictness) {
-        Ok(Cow::Borrowed(_)) => Ok(None),
-        Ok(Cow::Owned(released)) => Ok(Some(released.into())),
-        Err(Foreign) => {
-            guard.metrics.reasoning_refused.inc();
-            Err(Refusal::ForeignReasoning)
-        }
-    }
-}
-
-/// Whether a request that is no exchange may carry reasoning blocks all the same: what
-/// lies below messages and responses, such as `messages/count_tokens`.
-fn may_hold_reasoning(head: &Parts) -> bool {
-    let mut segments = head.uri.path().split('/');
-    head.method == Method::POST && segments.any(|part| part == "messages" || part == "responses")
-}
-
 /// Passes an exchange on; what comes back, and how it is read.
 async fn exchange(
     guard: &Guard,
-    in_force: &InForceNow,
+    policy: &Policy,
     endpoint: Endpoint,
     mut head: Parts,
     body: Outgoing,
     verdict: &Verdict<'_>,
-    holder: Holder,
+    reasoning: Option<Bound>,
 ) -> Result<(Response<Incoming>, Answer, Changes), Refusal> {
-    let policy = in_force.table.policy();
     // What is compressed can't be measured on its way.
     head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.remove(CONTENT_LENGTH);
@@ -566,15 +520,11 @@ async fn exchange(
         return Ok((reply, answer, changes));
     }
     let Form { is_plain, is_stream, .. } = Form::of(reply.headers());
-    if let Some(keys) = &in_force.reasoning_keys
-        && policy.binds_reasoning()
-        && matches!(endpoint, Endpoint::Messages | Endpoint::Responses)
-    {
+    if let Some(bound) = reasoning.filter(|_| policy.binds_reasoning()) {
         if !is_plain {
             return Err(Refusal::NotThinned);
         }
-        let (keys, to) = (Arc::clone(keys), policy.reasoning);
-        changes.binder = Some(Binder::new(endpoint, keys, holder, to, is_stream));
+        changes.binder = Some(bound.binder(endpoint, policy, is_stream));
     }
     if is_stream {
         changes.follows_verdict = policy.cut_streams;

@@ -39,6 +39,7 @@ mod live;
 mod metrics;
 mod network;
 mod outbox;
+mod reasoning;
 mod refusal;
 mod relay;
 mod seal;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use stillwatch_decide::{Cap, Policy};
 use stillwatch_guard::fuzzing::{
-    Answer, Asked, Cutter, Edit, Endpoint, Events, Measured, Thinner, edited,
+    Answer, Asked, Cutter, Edit, Endpoint, Events, Holder, Measured, ReasoningKeys, Strictness,
+    Thinner, edited, released,
 };
 
 const ENDPOINTS: [Endpoint; 5] = [
@@ -34,6 +35,8 @@ const TOKENS: &[&[u8]] = &[
     b"\"logprobs\":true,", b"\"logit_bias\":{\"1\":1},", b"\"thinking\":{\"budget_tokens\":99},",
     b"\"include\":[\"message.output_text.logprobs\"],", b"\"reasoning\":{\"summary\":\"auto\"},",
     b"\"max\\u005ftokens\":99,", b"\"x\":1}",
+    b"\"messages\":[{\"content\":[{\"type\":\"thinking\",\"signature\":\"sw1.00000000000000000000000000000000000000.c2ln\"}]}],",
+    b"\"input\":[{\"type\":\"reasoning\",\"encrypted_content\":\"s\\u00771.00000000000000000000000000000000000000.ZW5j\"}],",
     b"data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"reasoning\":\"b\"},\"logprobs\":{}}]}\n\n",
     b"data: {\"type\":\"content_block_delta\",\"delta\":{\"thinking\":\"b\"}}\n\n",
     b"data: {\"type\":\"response.output_item.added\",\"item\":{\"type\":\"message\"}}\n\n",
@@ -79,6 +82,25 @@ fn fuzz_bodies_that_begin_well() {
     bolero::check!().with_type::<Vec<Piece>>().for_each(|pieces| {
         let body = [b"{", &text(pieces)[..], b"\"x\":1}"].concat();
         check_body(&body);
+    });
+}
+
+/// Whatever a body is: taking marks off does not panic, changes nothing where there is none,
+/// and leaves one JSON object where there was one.
+#[test]
+fn fuzz_reasoning() {
+    let keys = ReasoningKeys::parse(&"k".repeat(32)).unwrap();
+    let holder = Holder { account_id: "a".into(), model: None, session: None };
+    let lenient = Strictness { refuses_foreign: false, refuses_unbound: false };
+    bolero::check!().with_type::<Vec<Piece>>().for_each(|pieces| {
+        let body = [b"{", &text(pieces)[..], b"\"x\":1}"].concat();
+        for endpoint in ENDPOINTS {
+            let out = released(endpoint, &body, &keys, &holder, lenient).unwrap();
+            let is_object = serde_json::from_slice::<Value>(&body).is_ok();
+            assert!(!is_object || serde_json::from_slice::<Value>(&out).is_ok());
+            let has_mark = body.windows(3).any(|part| part == b"sw1" || part == b"\\u0");
+            assert!(has_mark || *out == body);
+        }
     });
 }
 

@@ -215,3 +215,65 @@ async fn the_official_node_client_notices_nothing() {
     let made = Made { exchanges: 9, aborted: 1, tool_calls: 2, refused: 1 };
     check("node".to_owned(), "clients.mjs", Some(folder), &made).await;
 }
+
+/// A vendor that takes no notice of limits and never ends.
+fn endless(request: &Seen) -> Vec<Act> {
+    let path = request.head.split(' ').nth(1).unwrap_or_default();
+    let event = |data: &str| chunk(&format!("data: {data}\n\n"));
+    let named = |name: &str, data: &str| {
+        chunk(&format!("event: {name}\ndata: {{\"type\":\"{name}\",{data}}}\n\n"))
+    };
+    let mut acts = vec![chunked_head("text/event-stream")];
+    let word = match path {
+        "/api/v1/messages" => {
+            acts.push(named("message_start", r#""message":{"id":"m","type":"message","role":"assistant","model":"c","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":1}}"#));
+            acts.push(named(
+                "content_block_start",
+                r#""index":0,"content_block":{"type":"text","text":""}"#,
+            ));
+            named(
+                "content_block_delta",
+                r#""index":0,"delta":{"type":"text_delta","text":"word "}"#,
+            )
+        }
+        "/api/v1/responses" => {
+            acts.push(named("response.created", r#""sequence_number":0,"response":{"id":"r","object":"response","created_at":1,"status":"in_progress","model":"m","output":[],"parallel_tool_calls":false,"tool_choice":"auto","tools":[]}"#));
+            acts.push(named("response.output_item.added", r#""sequence_number":1,"output_index":0,"item":{"id":"i","type":"message","role":"assistant","status":"in_progress","content":[]}"#));
+            acts.push(named("response.content_part.added", r#""sequence_number":2,"item_id":"i","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[]}"#));
+            named(
+                "response.output_text.delta",
+                r#""sequence_number":3,"item_id":"i","output_index":0,"content_index":0,"delta":"word ","logprobs":[]"#,
+            )
+        }
+        _ => event(
+            r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word "},"finish_reason":null}]}"#,
+        ),
+    };
+    acts.extend(std::iter::repeat_n(word, 50));
+    acts.push(Act::Hang);
+    acts
+}
+
+#[tokio::test]
+async fn the_official_python_clients_take_a_cut_stream_for_a_long_answer() {
+    if !has_clients().await {
+        eprintln!("skipped: no Python with openai and anthropic; see STILLWATCH_TEST_PYTHON");
+        return;
+    }
+    let mock = Mock::start(endless).await;
+    let policy = "mode = \"enforce\"\n[cap]\noutput_tokens = 20\n\
+                  [[rule]]\nsteps = [{ do = \"cap\", for = \"1 day\" }]";
+    let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
+    let running = world.start().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cut_streams.py");
+    let ran = run(vec![script.to_owned(), format!("http://{}", running.listen)]).await.unwrap();
+    assert!(
+        ran.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    let records = world.records_of(running).await;
+    assert!(records.iter().all(|record| record["response_finish_reason"] == "length"));
+    assert_eq!(records.len(), 3);
+}

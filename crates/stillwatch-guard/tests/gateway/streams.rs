@@ -1,9 +1,8 @@
 //! What verdicts do to streams that are under way.
 
-use std::time::Instant;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::setting::{
     Act, Answer, Mock, World, account_of, chunk, chunked_head, eventually, last_chunk, parse, post,
