@@ -140,7 +140,7 @@ pub struct Underway {
 }
 
 /// The verdict that an answer under way was last held against.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Followed {
     version: u64,
     /// When that verdict's step ends.
@@ -269,15 +269,17 @@ pub async fn answer(
         if let Some(refusal) = shut_out(&verdict) {
             return said(refused(refusal), &verdict, policy);
         }
-        let reply = match &in_force.reasoning_keys {
+        let read = match &in_force.reasoning_keys {
             Some(keys) if reasoning::may_be_beside(&head) => {
                 let read = read_body(&guard, body, policy.limits.body_bytes_max).await;
-                read.map(|(body, _)| Either::Left(Full::new(reasoning::beside(keys, &owner, body))))
+                let released =
+                    |body| Either::Left(Full::new(reasoning::beside(keys, &owner, body)));
+                read.map(|(body, held)| (released(body), held))
             }
-            _ => Ok(Either::Right(body)),
+            _ => Ok((Either::Right(body), None)),
         };
-        let reply = match reply {
-            Ok(body) => pass(&guard, policy, head, body).await,
+        let reply = match read {
+            Ok((body, _held)) => pass(&guard, policy, head, body).await,
             Err(refusal) => Err(refusal),
         };
         return reply.unwrap_or_else(refused);
@@ -323,8 +325,10 @@ pub async fn answer(
         && endpoint != Endpoint::Embeddings;
     let reasoning = Bound::of(&in_force, endpoint, &owner, &asked);
     let released = match &reasoning {
-        Some(bound) => bound.released(&guard, policy, endpoint, &owner, &body),
-        None => Ok(None),
+        Some(bound) if shut_out(&verdict).is_none() => {
+            bound.released(&guard, policy, endpoint, &owner, &body)
+        }
+        _ => Ok(None),
     };
     let deed = released.and_then(|released| {
         let body = released.as_ref().unwrap_or(&body);
@@ -364,7 +368,7 @@ pub async fn answer(
                 head.headers.remove(CONTENT_LENGTH);
             }
             changes.is_paced &= is_paced;
-            underway.followed.until = verdict.until;
+            underway.followed = Followed { version: in_force.version, until: verdict.until };
             let recorded = Recorded { underway, answer, status, is_shut_out: false };
             let pause = Duration::from_secs(policy.limits.pause_seconds.into());
             let relay = Relay::new(incoming, Some(recorded), changes, pause);
@@ -434,7 +438,7 @@ fn arrive(
         taken: None,
         owner: owner.clone(),
         endpoint,
-        followed: Followed { version: guard.live.version(), until: None },
+        followed: Followed::default(),
         traced,
         is_ended: false,
     }

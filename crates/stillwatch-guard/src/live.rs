@@ -2,7 +2,6 @@
 //! without a lock; changes are made one at a time.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -18,6 +17,8 @@ use crate::state::State;
 /// What exchanges are decided by.
 #[derive(Debug, Default)]
 pub struct InForce {
+    /// Another number whenever something else is in force.
+    pub version: u64,
     pub table: Table,
     pub credentials: Arc<Credentials>,
     pub findings: Arc<Vec<Finding>>,
@@ -48,8 +49,6 @@ struct Inputs {
 #[derive(Debug)]
 pub struct Live {
     in_force: ArcSwap<InForce>,
-    /// Counts what was put in force.
-    version: AtomicU64,
     files: Files,
     change: Mutex<Changing>,
 }
@@ -146,7 +145,6 @@ impl Live {
         let inputs = files.read()?;
         let live = Live {
             in_force: ArcSwap::default(),
-            version: AtomicU64::new(0),
             files,
             change: Mutex::new(Changing { state, history, stamps }),
         };
@@ -159,9 +157,9 @@ impl Live {
         self.in_force.load_full()
     }
 
-    /// Another number whenever something else is in force.
+    /// The version of what is in force now.
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+        self.in_force.load().version
     }
 
     fn changing(&self) -> MutexGuard<'_, Changing> {
@@ -181,8 +179,13 @@ impl Live {
         changing.state.store(&events)?;
         events.iter().for_each(|event| changing.history.apply(event));
         let counts = (table.campaigns().len(), table.accounts_named());
-        self.in_force.store(Arc::new(InForce { table, credentials, findings, reasoning_keys }));
-        self.version.fetch_add(1, Ordering::Release);
+        self.in_force.store(Arc::new(InForce {
+            version: earlier.version + 1,
+            table,
+            credentials,
+            findings,
+            reasoning_keys,
+        }));
         Ok(counts)
     }
 
