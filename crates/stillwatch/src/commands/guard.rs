@@ -66,7 +66,7 @@ pub struct Guard {
     pub verdicts: Vec<String>,
 
     /// Keys that reasoning blocks are bound with, one a line, the current one first; see
-    /// [reasoning] in the policy. Guards of one service share them.
+    /// «reasoning» in the policy. Guards of one service share them.
     #[arg(long, value_name = "FILE")]
     reasoning_keys: Option<PathBuf>,
 
