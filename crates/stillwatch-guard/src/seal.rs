@@ -1,5 +1,6 @@
 //! Closed segments of the journal become Parquet files in the exchange format.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use crate::settings::GuardError;
 /// Rows that are turned into columns at once; with texts of the greatest length they
 /// stay below the memory that a segment takes.
 const BATCH_ROWS: usize = 1024;
+
+/// A page of a column is compressed when it has so many bytes; all columns hold one.
+const PAGE_BYTES: usize = 256 << 10;
 
 /// What came of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,10 +127,12 @@ fn lines(segment: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Writes the exchanges of a segment in the order of their arrival; no file where there
 /// are none. Ends are read first, so that rows are held only until a batch is full.
 fn write(segment: &[u8], carried: &HashSet<String>, target: &Path) -> Result<Sealed, ParquetError> {
-    let mut endings: HashMap<String, Ending<'_>> = HashMap::new();
+    // A line is read again when its exchange comes: parsed, all of them would take as much
+    // memory as the segment.
+    let mut endings: HashMap<Cow<'_, str>, &[u8]> = HashMap::new();
     for line in lines(segment).filter(|line| journal::is_ending(line)) {
         if let Some((_, Entry::Ending(ending))) = journal::read_line(line) {
-            endings.insert(ending.exchange_id.clone().into_owned(), ending);
+            endings.insert(ending.exchange_id, line);
         }
     }
     let mut file = PartFile::new(target);
@@ -141,7 +147,11 @@ fn write(segment: &[u8], carried: &HashSet<String>, target: &Path) -> Result<Sea
                 if carried.contains(arrival.exchange_id.as_ref()) {
                     continue;
                 }
-                let ending = endings.remove(arrival.exchange_id.as_ref());
+                let line = endings.remove(arrival.exchange_id.as_ref());
+                let ending = match line.and_then(journal::read_line) {
+                    Some((_, Entry::Ending(ending))) => Some(ending),
+                    _ => None,
+                };
                 sealed.exchanges += 1;
                 sealed.unfinished += u64::from(ending.is_none());
                 rows.push((arrival, ending));
@@ -182,6 +192,7 @@ impl<'a> PartFile<'a> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_data_page_size_limit(PAGE_BYTES)
             .set_created_by("stillwatch".to_owned());
         // Hardly a value of these comes twice.
         for column in ["exchange_id", "time", "prompt", "response_digest"] {
