@@ -104,8 +104,11 @@ impl FromStr for Address {
             }
             Some(None) => Proof::Token(decoded(proof.unwrap_or_default())?),
         };
-        let hosts: Vec<String> =
-            servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+        let shown = |server: &ServerAddr| match server.host() {
+            host if host.contains(':') => format!("[{host}]:{}", server.port()),
+            host => format!("{host}:{}", server.port()),
+        };
+        let hosts: Vec<String> = servers.iter().map(shown).collect();
         Ok(Address { is_tls, servers, hosts: hosts.join(","), proof, name: name.to_owned() })
     }
 }
@@ -164,5 +167,15 @@ mod tests {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn fuzz_addresses() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let text = format!("nats://{}/V", String::from_utf8_lossy(bytes));
+            if let Ok(address) = text.parse::<Address>() {
+                assert_eq!(read(&address.to_string()).to_string(), address.to_string());
+            }
+        });
     }
 }

@@ -44,7 +44,7 @@ pub enum News {
 /// # Errors
 /// It could not be published whole; the one before is still there.
 pub async fn publish(server: &Server, bundle: &Bundle) -> Result<(), BrokerError> {
-    let store = store_or_new(server).await?;
+    let store = store_or_new(server, Duration::ZERO).await?;
     let (head, chunks) = bundle.divided().map_err(|what| server.broken(what))?;
     // A head that can't be read names nothing that anybody is reading.
     let before = current(server, &store).await?.and_then(|(_, head)| Head::parse(&head).ok());
@@ -80,8 +80,9 @@ async fn put(server: &Server, store: &Store, key: &str, value: Bytes) -> Result<
     stored.map(drop).map_err(|error| server.away(error))
 }
 
-/// The bucket, which is made where there is none.
-pub(crate) async fn store_or_new(server: &Server) -> Result<Store, BrokerError> {
+/// The bucket, which is made where there is none, and then keeps values for so long; for
+/// ever, if it is nothing.
+pub(crate) async fn store_or_new(server: &Server, kept: Duration) -> Result<Store, BrokerError> {
     let known = server.asked(server.jetstream.get_key_value(server.name())).await?;
     if let Ok(store) = known {
         return Ok(store);
@@ -90,6 +91,7 @@ pub(crate) async fn store_or_new(server: &Server) -> Result<Store, BrokerError> 
         bucket: server.name().to_owned(),
         description: "stillwatch".to_owned(),
         history: 1,
+        max_age: kept,
         ..Config::default()
     };
     server.answered(server.jetstream.create_key_value(config)).await

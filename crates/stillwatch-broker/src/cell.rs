@@ -1,10 +1,15 @@
 //! Values that several processes change by turns: each is replaced only as it was read.
 
+use std::time::Duration;
+
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use bytes::Bytes;
 
 use crate::bucket::store_or_new;
 use crate::server::{BrokerError, Server};
+
+/// What is stored to learn the time.
+const CLOCK: &str = "clock";
 
 /// The values of a bucket.
 #[derive(Clone, Debug)]
@@ -18,8 +23,6 @@ pub struct Cells {
 pub struct Cell {
     /// None where there was none.
     pub value: Option<Bytes>,
-    /// When it was stored, in nanoseconds since the Unix epoch of the server's clock.
-    pub stored_ns: Option<i64>,
     revision: u64,
 }
 
@@ -33,12 +36,13 @@ pub enum Swap {
 }
 
 impl Cells {
-    /// Opens the bucket, which is made where there is none.
+    /// Opens the bucket, which is made where there is none, and then removes values that
+    /// nobody has touched for `kept`.
     ///
     /// # Errors
     /// The server or the bucket can't be had.
-    pub async fn open(server: &Server) -> Result<Self, BrokerError> {
-        let store = store_or_new(server).await?;
+    pub async fn open(server: &Server, kept: Duration) -> Result<Self, BrokerError> {
+        let store = store_or_new(server, kept).await?;
         Ok(Cells { server: server.clone(), store })
     }
 
@@ -50,9 +54,23 @@ impl Cells {
         let Some(entry) = self.server.answered(self.store.entry(key)).await? else {
             return Ok(Cell::default());
         };
-        let stored_ns = i64::try_from(entry.created.unix_timestamp_nanos()).ok();
         let value = (entry.operation == Operation::Put).then_some(entry.value);
-        Ok(Cell { value, stored_ns, revision: entry.revision })
+        Ok(Cell { value, revision: entry.revision })
+    }
+
+    /// The server's clock at a moment between the call and the answer, in nanoseconds since
+    /// the Unix epoch: when a value was stored that is stored for this.
+    ///
+    /// # Errors
+    /// The server doesn't answer.
+    pub async fn time(&self) -> Result<i64, BrokerError> {
+        let server = &self.server;
+        let revision = server.answered(self.store.put(CLOCK, Bytes::new())).await?;
+        let entry = server.answered(self.store.entry(CLOCK)).await?;
+        // A replica may not have it yet; what somebody stored later will do.
+        let entry = entry.filter(|entry| entry.revision >= revision);
+        let stored = entry.and_then(|e| i64::try_from(e.created.unix_timestamp_nanos()).ok());
+        stored.ok_or_else(|| server.away("what was stored is not there yet"))
     }
 
     /// Replaces a value, if it is still as it was read.

@@ -10,7 +10,10 @@
 //! admitted: over any span, what is admitted stays below the rate times the span, plus
 //! one burst, plus what the answers under way exceed their reservations by.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::shared::Lease;
 
 /// How fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub struct Rate {
     pub burst_tokens: u32,
 }
 
-const MINUTE_NS: i64 = 60_000_000_000;
+pub(crate) const MINUTE_NS: i64 = 60_000_000_000;
 
 impl Rate {
     /// How long it takes to fill in so many tokens, in nanoseconds.
@@ -54,13 +57,26 @@ pub struct Bucket {
     rate: Rate,
     /// When it will be full, in nanoseconds of the callers' clock.
     full_at: AtomicI64,
+    /// What is admitted from instead, where other guards share the bucket.
+    lease: OnceLock<Lease>,
 }
 
 impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Bucket { rate, full_at: AtomicI64::new(i64::MIN / 3) }
+        Bucket { rate, full_at: AtomicI64::new(i64::MIN / 3), lease: OnceLock::new() }
+    }
+
+    /// From now on it is one that other guards share: nothing is admitted but from a slice.
+    pub fn share(&self) {
+        let _ = self.lease.get_or_init(Lease::default);
+    }
+
+    /// What is admitted from, where other guards share the bucket.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.get()
     }
 
     /// What it was made with.
@@ -69,12 +85,16 @@ impl Bucket {
         self.rate
     }
 
-    /// Takes up to this many tokens: as many as asked, at most a burst. Returns how
+    /// Takes up to this many tokens: as many as asked, at most a burst (three quarters of one
+    /// that is shared). Returns how
     /// many were taken. `now` is nanoseconds of any clock that never runs backwards.
     ///
     /// # Errors
     /// There are not enough; how long to wait for them. Nothing was taken.
     pub fn take(&self, tokens: u32, now: i64) -> Result<u32, Wait> {
+        if let Some(lease) = self.lease() {
+            return lease.take(self.rate, tokens, now);
+        }
         let taken = tokens.clamp(1, self.rate.burst_tokens.max(1));
         let cost = self.rate.nanoseconds(taken.into());
         let room = self.rate.nanoseconds(self.rate.burst_tokens.max(1).into());
@@ -99,6 +119,9 @@ impl Bucket {
 
     /// Says what an exchange has cost in the end, for which `taken` were taken.
     pub fn settle(&self, taken: u64, used: u64, now: i64) {
+        if let Some(lease) = self.lease() {
+            return lease.settle(taken, used);
+        }
         let taken_ns = self.rate.nanoseconds(taken);
         let used_ns = self.rate.nanoseconds(used);
         // A debt is counted from now, even if the bucket has been full for long.

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use stillwatch_decide::{Cap, InForce, Policy, Response as Deed, Verdict, output_tokens_at_most};
 use stillwatch_exchange::Time;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Answer, Measured};
@@ -42,6 +42,10 @@ use crate::upstream::{Outgoing, Upstream, strip_hop_by_hop};
 
 /// How long a request's body may take to arrive.
 const BODY: Duration = Duration::from_secs(120);
+/// How long a slowed exchange waits for more of a bucket that guards share.
+const SLICE: Duration = Duration::from_millis(250);
+/// How often it may be given nothing, for others have been faster.
+const SLICES_MAX: u32 = 4;
 /// What all bodies together may hold in memory, in KiB; further ones are refused.
 const BODIES_KIB_MAX: usize = 512 << 10;
 /// A body counts against [`BODIES_KIB_MAX`] in steps of this many KiB.
@@ -69,6 +73,9 @@ pub struct Guard {
     started: Instant,
     /// What bodies may hold in memory, in KiB.
     pub(crate) bodies: Arc<Semaphore>,
+    /// A slowed exchange lacks tokens of a bucket that guards share; there may be more.
+    pub lacking: Notify,
+    pub granted: Notify,
 }
 
 impl Guard {
@@ -92,7 +99,21 @@ impl Guard {
             sequence: AtomicU64::new(0),
             started: Instant::now(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            lacking: Notify::new(),
+            granted: Notify::new(),
         }
+    }
+
+    /// Waits a moment for more of a bucket that guards share; whether there may be some.
+    async fn slice(&self, verdict: &Verdict<'_>) -> bool {
+        let lease = verdict.campaign.and_then(|campaign| campaign.bucket.lease());
+        if lease.is_none_or(|lease| lease.is_dry(self.monotonic())) {
+            return false;
+        }
+        let mut granted = std::pin::pin!(self.granted.notified());
+        granted.as_mut().enable();
+        self.lacking.notify_one();
+        timeout(SLICE, granted).await.is_ok()
     }
 
     /// Nanoseconds of a clock that never runs backwards, for token buckets.
@@ -173,6 +194,9 @@ impl Underway {
                 }
                 Err(wait) => {
                     let duration = Duration::from_nanos(wait.nanoseconds.unsigned_abs());
+                    if campaign.bucket.lease().is_some() {
+                        self.guard.lacking.notify_one();
+                    }
                     return Err(Short { tokens, duration });
                 }
             }
@@ -330,20 +354,24 @@ pub async fn answer(
         }
         _ => Ok(None),
     };
-    let deed = released.and_then(|released| {
-        let body = released.as_ref().unwrap_or(&body);
-        let sent = respond(
-            &guard,
-            endpoint,
-            &verdict,
-            policy,
-            &asked,
-            is_paced,
-            body,
-            &mut underway.taken,
-        )?;
-        Ok(sent.or(released))
-    });
+    let deed = match released {
+        Err(refusal) => Err(refusal),
+        Ok(released) => {
+            let body = released.as_ref().unwrap_or(&body);
+            let mut slices = 0;
+            let sent = loop {
+                let taken = &mut underway.taken;
+                let deed =
+                    respond(&guard, endpoint, &verdict, policy, &asked, is_paced, body, taken);
+                let is_short = matches!(deed, Err(Refusal::Slowed { .. }));
+                if !is_short || slices == SLICES_MAX || !guard.slice(&verdict).await {
+                    break deed;
+                }
+                slices += 1;
+            };
+            sent.map(|sent| sent.or(released))
+        }
+    };
     let outcome = match deed {
         Err(refusal) => Err(refusal),
         Ok(sent) => {

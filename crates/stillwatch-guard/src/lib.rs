@@ -35,6 +35,7 @@ mod inputs;
 mod journal;
 mod json;
 mod keys;
+mod lease;
 mod live;
 mod metrics;
 mod network;

@@ -35,6 +35,8 @@ struct Files {
     kept: Vec<PathBuf>,
     credentials: Option<PathBuf>,
     reasoning_keys: Option<PathBuf>,
+    /// Whether other guards share the campaigns' buckets.
+    is_shared: bool,
 }
 
 /// What was read of the files.
@@ -138,6 +140,7 @@ impl Live {
             policy: settings.policy.clone(),
             verdicts: settings.verdicts.clone(),
             kept,
+            is_shared: settings.broker.limits.is_some(),
             credentials: settings.credentials.clone(),
             reasoning_keys: settings.reasoning_keys.clone(),
         };
@@ -176,6 +179,9 @@ impl Live {
         let earlier = self.in_force.load();
         let (table, events) =
             Table::build(policy, &findings, &changing.history, &earlier.table, now);
+        if self.files.is_shared {
+            table.campaigns().iter().for_each(|campaign| campaign.bucket.share());
+        }
         changing.state.store(&events)?;
         events.iter().for_each(|event| changing.history.apply(event));
         let counts = (table.campaigns().len(), table.accounts_named());

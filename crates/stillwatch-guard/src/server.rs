@@ -25,6 +25,7 @@ use crate::brokers::{self, Away, Followed};
 use crate::gateway::{self, Guard};
 use crate::grpc;
 use crate::journal::{self, Closed, Journal};
+use crate::lease::Leases;
 use crate::live::{Live, Reload};
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -65,6 +66,9 @@ pub struct Running {
     listeners: Vec<JoinHandle<()>>,
     keeping: JoinHandle<()>,
     following: JoinSet<()>,
+    /// Ends once nothing is under way any more.
+    leasing: Option<JoinHandle<()>>,
+    drain: watch::Sender<bool>,
 }
 
 /// Starts a guard: seals what an earlier one left, reads all files, and listens.
@@ -96,6 +100,13 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         Some(address) => {
             let server = Server::connect(address, &settings.broker.access).await?;
             Some(Outbox::open(server, &settings.state, &records, settings.run_id)?)
+        }
+        None => None,
+    };
+    let leases = match &settings.broker.limits {
+        Some(address) => {
+            let server = Server::connect(address, &settings.broker.access).await?;
+            Some(Leases::new(server, settings.run_id))
         }
         None => None,
     };
@@ -165,14 +176,34 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         listeners.push(tokio::spawn(serve(asked, connect, stopped.clone(), Arc::clone(&guard))));
     }
     let mut following = JoinSet::new();
+    let mut leasing = None;
+    let (drain, drained) = watch::channel(false);
     for followed in followed {
         following.spawn(follow(followed, Arc::clone(&keeper)));
     }
     if let Some(outbox) = outbox {
         following.spawn(publish(outbox, Arc::clone(&keeper)));
     }
+    if let Some(leases) = leases {
+        let (keeper, until) = (Arc::clone(&keeper), drained.clone());
+        leasing = Some(tokio::spawn(async move {
+            leases.run(Arc::clone(&keeper.guard), &keeper.away, until).await;
+        }));
+    }
     let keeping = tokio::spawn(keep(Arc::clone(&keeper), stopped));
-    Ok(Running { listen, admin, grpc, guard, keeper, stop, listeners, keeping, following })
+    Ok(Running {
+        listen,
+        admin,
+        grpc,
+        guard,
+        keeper,
+        stop,
+        listeners,
+        keeping,
+        following,
+        leasing,
+        drain,
+    })
 }
 
 impl Running {
@@ -203,6 +234,10 @@ impl Running {
         let _ = self.stop.send(true);
         for listener in self.listeners {
             let _ = listener.await;
+        }
+        let _ = self.drain.send(true);
+        if let Some(leasing) = self.leasing {
+            let _ = leasing.await;
         }
         let _ = self.keeping.await;
         let keeper = Arc::clone(&self.keeper);

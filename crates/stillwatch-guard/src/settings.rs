@@ -23,6 +23,8 @@ pub struct Broker {
     pub verdicts: Vec<Address>,
     /// The stream for what is on record.
     pub publish: Option<Address>,
+    /// The bucket in which guards share the limit of slowed campaigns.
+    pub limits: Option<Address>,
 }
 
 /// All that a guard is started with.

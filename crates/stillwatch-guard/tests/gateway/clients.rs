@@ -256,7 +256,7 @@ fn endless(request: &Seen) -> Vec<Act> {
 
 #[tokio::test]
 async fn the_official_python_clients_take_a_cut_stream_for_a_long_answer() {
-    if !has_clients().await {
+    if !has_packages("openai anthropic").await {
         eprintln!("skipped: no Python with openai and anthropic; see STILLWATCH_TEST_PYTHON");
         return;
     }
@@ -266,7 +266,8 @@ async fn the_official_python_clients_take_a_cut_stream_for_a_long_answer() {
     let world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
     let running = world.start().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cut_streams.py");
-    let ran = run(vec![script.to_owned(), format!("http://{}", running.listen)]).await.unwrap();
+    let arguments = vec![script.to_owned(), format!("http://{}", running.listen)];
+    let ran = run(python(), arguments).await.unwrap();
     assert!(
         ran.status.success(),
         "{}{}",

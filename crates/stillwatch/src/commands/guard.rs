@@ -75,6 +75,11 @@ pub struct Guard {
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
 
+    /// Where several guards share the limit of slowed campaigns: a bucket that is the same
+    /// for all of them, nats://HOST:PORT/BUCKET.
+    #[arg(long, value_name = "URL")]
+    limits: Option<String>,
+
     #[command(flatten)]
     nats: Nats,
 
@@ -124,7 +129,8 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         }
     }
     let publish = args.publish.as_deref().map(|url| address("--publish", url)).transpose()?;
-    let broker = Broker { access: args.nats.access(), verdicts: buckets, publish };
+    let limits = args.limits.as_deref().map(|url| address("--limits", url)).transpose()?;
+    let broker = Broker { access: args.nats.access(), verdicts: buckets, publish, limits };
     let mut run_id = [0; 8];
     random(&mut run_id)?;
     fs::create_dir_all(&args.state).map_err(Failure::at("make the folder", &args.state))?;

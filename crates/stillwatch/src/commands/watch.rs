@@ -87,7 +87,7 @@ pub struct Watch {
 /// Time between looks for what is new.
 const POLL: Duration = Duration::from_millis(500);
 /// How long the last findings may take to be published at the end.
-const PUBLISH: Duration = Duration::from_secs(30);
+const PUBLISH: Duration = Duration::from_secs(10);
 /// Parts in which that time passes, so that a wish to stop is heard.
 const POLL_PARTS: u32 = 10;
 
@@ -144,7 +144,14 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
         out.keep();
     }
     if let Some(publisher) = publisher {
-        publisher.finish(PUBLISH)?;
+        let finished = publisher.finish(PUBLISH);
+        match finished {
+            // The next run publishes what the folder holds.
+            Err(error) if session.stop.is_asked() => {
+                output::note(&format!("findings are not published: {error}"));
+            }
+            finished => finished?,
+        }
     }
     output::print(&summary(&watched, began.elapsed(), &args.out))
 }

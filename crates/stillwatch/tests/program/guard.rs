@@ -56,7 +56,7 @@ fn answer(stream: &TcpStream, seen: &Mutex<Vec<String>>) -> Option<()> {
 }
 
 /// The body of a message with a length.
-fn read_message(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+pub fn read_message(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut length = 0;
     loop {
         let mut line = String::new();

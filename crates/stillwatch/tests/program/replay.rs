@@ -19,7 +19,7 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 use serde_json::{Value, json};
 use stillwatch_exchange::Time;
-use stillwatch_guard::{CredentialHash, Settings, Source};
+use stillwatch_guard::{Broker, CredentialHash, Settings, Source};
 
 use crate::setting::{folder, parts, rows, run, text, world, write_rows};
 
@@ -188,10 +188,12 @@ fn settings(folder: &Path, findings: &Path, credentials: &Path) -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         upstream: format!("http://{}", model()).parse().unwrap(),
         admin: "127.0.0.1:0".parse().unwrap(),
+        grpc: None,
         policy: Some(folder.join("policy.toml")),
         state: folder.join("state"),
         credentials: Some(credentials.to_owned()),
         verdicts: vec![Source(findings.to_owned())],
+        broker: Broker::default(),
         reasoning_keys: None,
         admin_key: "k3y-for-the-tests-0123456789".to_owned(),
         run_id: 7,
@@ -200,6 +202,7 @@ fn settings(folder: &Path, findings: &Path, credentials: &Path) -> Settings {
         say: |_| {},
         head_timeout: Duration::from_secs(30),
         seal_seconds: 86_400,
+        traces: None,
     }
 }
 

@@ -2,5 +2,6 @@
 //! elsewhere these tests say that they skip.
 
 mod exchanges;
+mod limits;
 mod server;
 mod verdicts;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use stillwatch_broker::{Bundle, CHUNK_BYTES, Cells, News, Swap, latest, publish};
@@ -87,7 +88,7 @@ fn a_guard_follows_what_a_watch_publishes_and_goes_on_without_the_server() {
     followed.says("members.parquet: names a campaign that campaigns.json does not have");
     assert_eq!(campaigns(&address), found, "what can't be used changes nothing");
     wait(async {
-        let cells = Cells::open(&nats.connect("verdicts").await).await.unwrap();
+        let cells = Cells::open(&nats.connect("verdicts").await, Duration::ZERO).await.unwrap();
         let read = cells.read("head").await.unwrap();
         cells.replace("head", &read, "{\"version\":1,\"files\":[".into()).await.unwrap();
     });
@@ -143,7 +144,7 @@ fn large_findings_are_there_whole_or_not_at_all() {
             publish(&server, &bundle(seed)).await.unwrap();
             assert_eq!(latest(&server).await, Ok(News::Bundle(bundle(seed))));
         }
-        let cells = Cells::open(&server).await.unwrap();
+        let cells = Cells::open(&server, Duration::ZERO).await.unwrap();
         let mut there = Vec::new();
         for seed in 1..=4 {
             let (_, chunks) = bundle(seed).divided().unwrap();
