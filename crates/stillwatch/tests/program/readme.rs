@@ -39,11 +39,11 @@ fn every_file_that_is_linked_to_exists() {
     let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
     for page in pages.chain(docs).filter(is_page) {
         let text = fs::read_to_string(&page).unwrap();
-        let (folder, page) = (page.parent().unwrap(), page.display());
+        let (folder, page_file, page) = (page.parent().unwrap(), &page, page.display());
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
-            let linked = folder.join(file);
+            let linked = if file.is_empty() { page_file.clone() } else { folder.join(file) };
             assert!(linked.exists(), "{page} links to {link}");
             assert!(
                 heading.is_empty()
@@ -54,9 +54,12 @@ fn every_file_that_is_linked_to_exists() {
     }
 }
 
-/// The anchors of a page's headings, as they are made of them where Markdown is shown.
+/// The anchors of a page: those that it names, and those of its headings, as they are made
+/// of them where Markdown is shown.
 fn headings(page: &str) -> impl Iterator<Item = String> + '_ {
-    page.lines().filter(|line| line.starts_with('#')).map(|line| {
+    let named = page.split("<a id=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| {
         line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-").replace('`', "")
-    })
+    });
+    named.map(str::to_owned).chain(headings)
 }
