@@ -44,7 +44,7 @@ pub const HEADER: &str = "stillwatch journal 1\n";
 /// What waits in memory while the disk is full, in bytes.
 pub const BACKLOG_BYTES_MAX: usize = 16 << 20;
 /// A segment of this many bytes is closed.
-pub const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+pub const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 
 /// What is known of an exchange when it arrives; the names are the contract's columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
