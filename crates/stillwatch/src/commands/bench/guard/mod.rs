@@ -102,8 +102,8 @@ pub fn run(args: &BenchGuard, session: &Session) -> Result<(), Failure> {
     let upstream = mock.address;
     let mut contestants =
         vec![Contestant::minimal(upstream, threads)?, Contestant::guard(upstream, threads, &path)?];
-    contestants.extend(optional("nginx", Contestant::nginx(upstream, &path)?));
-    contestants.extend(optional("LiteLLM", Contestant::litellm(upstream, &path)?));
+    contestants.extend(optional("nginx", Contestant::nginx(upstream, &path)));
+    contestants.extend(optional("LiteLLM", Contestant::litellm(upstream, &path)));
 
     let steps = (args.rounds + 1) * (contestants.len() as u64 + 1);
     session.stages.begin("rounds", Some(steps), "turns");
@@ -146,11 +146,14 @@ pub fn run(args: &BenchGuard, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-fn optional(name: &str, contestant: Option<Contestant>) -> Option<Contestant> {
-    if contestant.is_none() {
-        output::note(&format!("{name} is not found and takes no part"));
+/// One that not every machine has: its package may be there without what a proxy needs.
+fn optional(name: &str, contestant: Result<Option<Contestant>, Failure>) -> Option<Contestant> {
+    match contestant {
+        Ok(Some(contestant)) => return Some(contestant),
+        Ok(None) => output::note(&format!("{name} is not found and takes no part")),
+        Err(failure) => output::note(&format!("{name} takes no part: {failure}")),
     }
-    contestant
+    None
 }
 
 fn sent(
