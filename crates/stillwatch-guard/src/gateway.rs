@@ -472,7 +472,6 @@ fn arrive(
     }
 }
 
-/// The refusal of an account that may not use the API at all for now.
 /// Why a verdict lets nothing through, if it does.
 pub(crate) fn shut_out(verdict: &Verdict<'_>) -> Option<Refusal> {
     if verdict.responses.has(Deed::Refuse) {
