@@ -13,10 +13,13 @@ use crate::confirm::{
     self, ACTIVE_MIN, Crowd, Features, M, MEASURE_COUNT, View, Window, active_members,
 };
 use crate::gather::{Candidate, gather};
+pub use crate::guilty::GUILTY_LEVEL;
+use crate::guilty::{Behaviours, guilty_at_least};
 use crate::harvest::HarvestSignature;
 use crate::judge::{self, ACCUSED_MIN, Promise, Scale, Scales, Scored, Subject};
 use crate::link::{LinkChannel, holders, link};
-use crate::population::{Organization, Population};
+use crate::owner::{Owner, known_customers, owners};
+use crate::population::Population;
 use crate::references::{Known, KnownCourse, References};
 use crate::scales::{Ordered, Work};
 use crate::signature::{Membership, Values, extend};
@@ -100,9 +103,6 @@ pub struct Found {
 /// Courses of known customers that are told of.
 pub const CUSTOMERS_MAX: usize = 4_096;
 
-/// The confidence of [`Finding::guilty_members_at_least`].
-pub const GUILTY_LEVEL: f64 = 0.95;
-
 struct Course {
     candidate: Candidate,
     freeze: usize,
@@ -132,9 +132,15 @@ impl Course {
     }
 
     /// Whether a part of it is suspicious by itself at the last look.
-    fn holds_for(&self, part: &[u32], population: &Population, shown: &Shown) -> bool {
+    fn holds_for(
+        &self,
+        part: &[u32],
+        population: &Population,
+        owners: &[Owner],
+        shown: &Shown,
+    ) -> bool {
         let Some(Looked { look, subject, scales, .. }) = self.looks.last() else { return false };
-        let window = Window { freeze: self.freeze, look: *look };
+        let window = Window::of(self.freeze, *look);
         let all = self.shown(part, shown);
         let mut features = vec![Features::default(); population.members().len()];
         for &m in all.iter() {
@@ -142,8 +148,14 @@ impl Course {
         }
         let active = active_members(population, &features, &all);
         let crowd = Crowd::of(population, window);
-        let view =
-            View { population, crowd: &crowd, features: &features, all: &all, members: &active };
+        let view = View {
+            population,
+            owners,
+            crowd: &crowd,
+            features: &features,
+            all: &all,
+            members: &active,
+        };
         let part =
             Subject { active: active.len(), measured: confirm::measure(&view), ..subject.clone() };
         judge::is_suspicious(&judge::score(&part, scales))
@@ -181,8 +193,8 @@ pub fn find(
         .filter(|c| c.is_like(calendar.epoch_days()) && !c.is_of(population))
         .collect();
     let mut courses: Vec<Course> = Vec::new();
-    for freeze in 1..EPOCHS {
-        if !progress(Step::Link, freeze - 1, EPOCHS - 1) {
+    for freeze in 1..=EPOCHS {
+        if !progress(Step::Link, freeze - 1, EPOCHS) {
             return None;
         }
         let links = link(population, freeze);
@@ -193,7 +205,13 @@ pub fn find(
             candidates.iter().map(|c| innocent.covers(&c.members, CLEARED)).collect();
         let is_accusable: Vec<bool> =
             customers.iter().zip(&is_cleared).map(|(c, cleared)| c.is_none() && !cleared).collect();
-        let budgets = budgets(population, freeze, &candidates, &is_accusable);
+        // What is linked by all of the period is confirmed in the time that linked it: that
+        // is no course after a freezing, and nothing is promised of it.
+        let budgets = if freeze < EPOCHS {
+            budgets(population, freeze, &candidates, &is_accusable)
+        } else {
+            vec![0.0; candidates.len()]
+        };
         courses.extend(candidates.into_iter().zip(customers).zip(is_cleared).zip(budgets).map(
             |(((candidate, customer), is_cleared), budget)| Course {
                 sharers: candidate.members.clone(),
@@ -207,21 +225,21 @@ pub fn find(
             },
         ));
     }
-    if !progress(Step::Link, EPOCHS - 1, EPOCHS - 1) {
+    if !progress(Step::Link, EPOCHS, EPOCHS) {
         return None;
     }
 
     let mut measured = 0;
-    let mut behaviours: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    let mut behaviours: BTreeMap<usize, Behaviours> = BTreeMap::new();
     let mut shown = Shown::new();
     let windows = Window::all().count();
     for look in 2..=EPOCHS {
         extend_sharers(population, &mut courses, look);
-        for freeze in 1..look {
+        for window in Window::all().filter(|w| w.look == look) {
             if !progress(Step::Confirm, measured, windows) {
                 return None;
             }
-            let window = Window { freeze, look };
+            let freeze = window.freeze();
             let of_freeze: Vec<usize> =
                 (0..courses.len()).filter(|&i| courses[i].freeze == freeze).collect();
             if let Some(order) = settings.shuffle {
@@ -241,7 +259,7 @@ pub fn find(
                 .map(|(m, &w)| if w { Features::of(m, window) } else { Features::default() })
                 .collect();
             if look == EPOCHS {
-                behaviours.insert(freeze, features.iter().map(behaviour).collect());
+                behaviours.insert(freeze, Behaviours::of(population, window, &wanted, &features));
             }
             let crowd = Crowd::of(population, window);
             let masses = masses(of_freeze.iter().map(|&i| courses[i].sharers.as_slice()), accounts);
@@ -254,6 +272,7 @@ pub fn find(
                     let active = active_members(population, &features, &all);
                     let view = View {
                         population,
+                        owners: &owners,
                         crowd: &crowd,
                         features: &features,
                         all: &all,
@@ -537,16 +556,6 @@ fn own_scales(
     numbers.into_iter().map(|n| n.map(|n| Arc::clone(&scales[n as usize]))).collect()
 }
 
-/// How an account behaves, in one number that grows with suspicion; not a number
-/// without traffic.
-fn behaviour(f: &Features) -> f32 {
-    if f.exchanges > 0.0 {
-        (f.quiet.unwrap_or(0.0) * 3.0 - 3.0 * f.follow_ups + f.reasoning + f.probabilities) as f32
-    } else {
-        f32::NAN
-    }
-}
-
 /// The accounts that each group stands for; see [`Subject::mass`].
 fn masses<'a>(groups: impl Iterator<Item = &'a [u32]> + Clone, accounts: usize) -> Vec<f64> {
     let mut groups_of: Vec<u32> = vec![0; accounts];
@@ -556,60 +565,6 @@ fn masses<'a>(groups: impl Iterator<Item = &'a [u32]> + Clone, accounts: usize) 
     groups.map(|g| g.iter().map(|&m| 1.0 / f64::from(groups_of[m as usize])).sum()).collect()
 }
 
-/// Who an account belongs to, as numbers.
-struct Owner {
-    /// The organisation that is named.
-    organization: Option<u32>,
-    /// Whoever pays with one instrument and works from one network: so do firms with many
-    /// seats, while who hides behind many accounts has many networks.
-    payer: Option<u32>,
-    /// The provider has verified the organisation.
-    is_verified: bool,
-}
-
-/// Whether a group is explained by who its accounts belong to: nearly all to one
-/// customer, or most to organisations that the provider has verified. `Some` says
-/// whether they are verified.
-fn known_customers(owners: &[Owner], members: &[u32]) -> Option<bool> {
-    let mut of: HashMap<u32, usize> = HashMap::new();
-    let mut verified = 0;
-    for &m in members {
-        let owner = &owners[m as usize];
-        verified += usize::from(owner.is_verified);
-        for customer in [owner.organization, owner.payer].into_iter().flatten() {
-            *of.entry(customer).or_default() += 1;
-        }
-    }
-    let is_verified = verified as f64 >= VERIFIED * members.len() as f64;
-    let is_one = of.values().any(|&count| count as f64 >= ONE_CUSTOMER * members.len() as f64);
-    (is_one || is_verified).then_some(is_one && is_verified)
-}
-
-fn owners(population: &Population) -> Vec<Owner> {
-    let mut organizations: HashMap<Organization<'_>, u32> = HashMap::new();
-    let mut payers: HashMap<(&str, u64), u32> = HashMap::new();
-    let mut next = 0u32..;
-    let mut number = || next.next().unwrap_or(u32::MAX);
-    population
-        .members()
-        .iter()
-        .map(|member| Owner {
-            organization: member
-                .organization()
-                .map(|o| *organizations.entry(o).or_insert_with(&mut number)),
-            payer: member
-                .payment()
-                .zip(member.main_network())
-                .map(|payer| *payers.entry(payer).or_insert_with(&mut number)),
-            is_verified: member.is_verified_organization(),
-        })
-        .collect()
-}
-
-/// The part of a group that one customer must hold to be the explanation of it.
-const ONE_CUSTOMER: f64 = 0.8;
-/// The part of a group that verified organisations must hold to be no hidden campaign.
-const VERIFIED: f64 = 0.5;
 /// A reported group with more than this part of its members in graver findings is not
 /// another campaign.
 const ONE_CAMPAIGN: f64 = 0.5;
@@ -621,7 +576,7 @@ fn report(
     settings: &Settings,
     owners: &[Owner],
     courses: Vec<Course>,
-    behaviours: &BTreeMap<usize, Vec<f32>>,
+    behaviours: &BTreeMap<usize, Behaviours>,
     shown: &Shown,
     progress: &mut dyn FnMut(Step, usize, usize) -> bool,
 ) -> Option<Found> {
@@ -757,7 +712,7 @@ fn report(
                             .collect();
                         let accounts: Vec<u32> = unclaimed.iter().map(|m| m.account).collect();
                         if is_another(unclaimed.len(), part.len())
-                            && course.holds_for(&accounts, population, shown)
+                            && course.holds_for(&accounts, population, owners, shown)
                         {
                             drafts.push(Draft {
                                 groups: vec![i],
@@ -879,8 +834,13 @@ fn report(
             .map(|&g| verdicts[g].promise)
             .max_by(|a, b| a.value().total_cmp(&b.value()))
             .unwrap_or_default();
-        let guilty_members_at_least = behaviours.get(&course.freeze).map_or(0, |behaviour| {
-            guilty_at_least(behaviour, &references, &draft.members, shown.get(&course.place()))
+        let shown_as = |accounts: &[u32]| course.shown(accounts, shown).into_owned();
+        let accounts: Vec<u32> = draft.members.iter().map(|m| m.account).collect();
+        let others: Vec<Vec<u32>> =
+            references.iter().map(|r| shown_as(&r.candidate.members)).collect();
+        let guilty_members_at_least = behaviours.get(&course.freeze).map_or(0, |behaviours| {
+            let others = others.iter().map(Vec::as_slice);
+            guilty_at_least(behaviours, &shown_as(&accounts), others)
         });
         // Where not one member need be anything but ordinary, the group is odd and no
         // finding.
@@ -898,7 +858,7 @@ fn report(
             rank: rank_of.get(&lead).copied().unwrap_or(0),
             guilty_members_at_least,
             first_detectable: calendar.look_at(first_look),
-            frozen_at: calendar.epoch_start(first_freeze),
+            frozen_at: calendar.look_at(first_freeze),
             spoken,
             score: scored.score,
             course: known_course(population, course),
@@ -960,7 +920,7 @@ impl Customers<'_> {
         let mut ordinary = HashSet::new();
         let Some(last) = course.looks.last().filter(|_| !of.is_empty()) else { return ordinary };
         let population = self.population;
-        let window = Window { freeze: course.freeze, look: last.look };
+        let window = Window::of(course.freeze, last.look);
         let crowd = self.crowds.entry(window).or_insert_with(|| Crowd::of(population, window));
         let mut features = vec![Features::default(); population.members().len()];
         let shown = self.shown.get(&course.place());
@@ -971,7 +931,15 @@ impl Customers<'_> {
                 features[m as usize] = Features::of(&population.members()[m as usize], window);
             }
             let active = active_members(population, &features, &all);
-            let view = View { population, crowd, features: &features, all: &all, members: &active };
+            let view = View {
+                population,
+                // By itself the customer is no stranger among others.
+                owners: &[],
+                crowd,
+                features: &features,
+                all: &all,
+                members: &active,
+            };
             let subject = Subject {
                 mass: 0.0,
                 active: active.len(),
@@ -994,52 +962,8 @@ fn known_course(population: &Population, course: &Course) -> KnownCourse {
         stratum: course.candidate.stratum(),
         links: course.candidate.channels.clone(),
         accounts: course.candidate.members.iter().map(account).collect(),
-        frozen_at: calendar.epoch_start(course.freeze),
+        frozen_at: calendar.look_at(course.freeze),
         epoch_days: calendar.epoch_days(),
         ages: course.looks.iter().map(age).collect(),
     }
-}
-
-/// A lower bound on the members that are not ordinary: the members' own behaviour
-/// against that of the references' members, by the Dvoretzky-Kiefer-Wolfowitz
-/// inequality (Massart 1990), half the error for each side. If at least a share x of
-/// members were ordinary, their distribution function would lie above x times the
-/// references'.
-fn guilty_at_least(
-    behaviour: &[f32],
-    references: &[&Course],
-    members: &[Membership],
-    shown: Option<&HashMap<u32, u32>>,
-) -> usize {
-    let guilty: HashSet<u32> = members.iter().map(|m| m.account).collect();
-    let of = |m: u32| {
-        let m = shown.and_then(|shown| shown.get(&m)).copied().unwrap_or(m);
-        Some(f64::from(behaviour[m as usize])).filter(|b| !b.is_nan())
-    };
-    let ours: Vec<f64> = members.iter().filter_map(|m| of(m.account)).collect();
-    let others: BTreeSet<u32> = references
-        .iter()
-        .flat_map(|r| r.candidate.members.iter().copied())
-        .filter(|m| !guilty.contains(m))
-        .take(20_000)
-        .collect();
-    let mut theirs: Vec<f64> = others.into_iter().filter_map(of).collect();
-    if ours.is_empty() || theirs.is_empty() {
-        return 0;
-    }
-    let mut mine = ours.clone();
-    mine.sort_unstable_by(f64::total_cmp);
-    theirs.sort_unstable_by(f64::total_cmp);
-    let margin = |n: usize| ((2.0 / (1.0 - GUILTY_LEVEL)).ln() / (2.0 * n as f64)).sqrt();
-    let (our_margin, their_margin) = (margin(mine.len()), margin(theirs.len()));
-    let mut ordinary_most = 1.0f64;
-    for (i, &t) in mine.iter().enumerate() {
-        let ours_below = (i + 1) as f64 / mine.len() as f64 + our_margin;
-        let theirs_below =
-            theirs.partition_point(|&x| x <= t) as f64 / theirs.len() as f64 - their_margin;
-        if theirs_below > 0.0 {
-            ordinary_most = ordinary_most.min(ours_below / theirs_below);
-        }
-    }
-    ((1.0 - ordinary_most).max(0.0) * members.len() as f64).floor() as usize
 }

@@ -11,7 +11,7 @@
 
 use crate::confirm::{
     CONFIRM_CHANNELS, ConfirmChannel, Estimate, Explains, M, MEASURE_COUNT, MEASURES, Measured,
-    Role, Sum,
+    Role, Sum, Tail,
 };
 use crate::link::LinkChannel;
 use crate::scales::Row;
@@ -50,6 +50,12 @@ pub struct Scored {
     pub score: f64,
     /// A measure shows an innocent explanation at work; see [`Explains`].
     pub is_explained: bool,
+    /// It comes in bursts, which explain all but even volumes.
+    pub is_burst: bool,
+    /// The deviation that perfectly even volumes would have.
+    pub even: f64,
+    /// Members hardly ever go on from an answer.
+    pub never_goes_on: bool,
     /// Members whose course it comes from.
     pub active: usize,
 }
@@ -57,16 +63,16 @@ pub struct Scored {
 /// What a channel's deviation d says, in nats: the log of its likelihood ratio between
 /// a campaign and an innocent group.
 ///
-/// Innocent groups' deviations follow Student's t with three degrees of freedom: there
-/// are odd innocents, and a robust spread does not see them. A campaign shows the habit
-/// with probability `shown`, and then the deviation is anything up to [`DEVIATION_MAX`];
+/// Innocent groups' deviations are spread as their [`Tail`] says. A campaign shows the habit
+/// with probability `shown`, and then the deviation is anything up to the `most` that it can
+/// be;
 /// otherwise it looks like the innocents. So a habit that half of the campaigns have costs
-/// a group without it at most ln 2, and says no more than 4.3.
+/// a group without it at most ln 2.
 #[must_use]
-pub fn evidence(deviation: f64, shown: f64) -> f64 {
-    let d = deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX);
-    let innocent = 0.367_552_596_947_861 / (1.0 + d * d / 3.0).powi(2);
-    let guilty = if d > 0.0 { 1.0 / DEVIATION_MAX } else { 0.0 };
+pub fn evidence(deviation: f64, shown: f64, tail: Tail, most: f64) -> f64 {
+    let d = deviation.clamp(-DEVIATION_MAX, most);
+    let innocent = tail.density(d, DEVIATION_MAX);
+    let guilty = if d > 0.0 { 1.0 / most } else { 0.0 };
     (1.0 - shown + shown * guilty / innocent).ln()
 }
 
@@ -82,7 +88,11 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     let row = scales.row(subject.stratum);
     let mut scored = Scored {
         deviations: std::array::from_fn(|m| deviation(subject, row, m)),
-        is_explained: is_explained(subject, row),
+        is_explained: explains(subject, row, Explains::Mostly)
+            || explains(subject, row, Explains::FarOut),
+        is_burst: is_burst(subject, row),
+        even: even(subject, row),
+        never_goes_on: never_goes_on(subject),
         active: subject.active,
         ..Scored::default()
     };
@@ -106,8 +116,20 @@ fn deviation(subject: &Subject, row: &Row, m: usize) -> Option<f64> {
         return None;
     }
     let side = if measure.high { 1.0 } else { -1.0 };
+    let error = match measure.tail {
+        Tail::Heavy => error,
+        Tail::Light => error * scale.median.max(value),
+    };
     let deviation = side * (value - scale.median) / scale.spread.hypot(error);
     Some(deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX))
+}
+
+/// How far a group of perfectly even volumes would lie out.
+fn even(subject: &Subject, row: &Row) -> f64 {
+    let mut even = Subject { measured: [None; MEASURE_COUNT], ..subject.clone() };
+    even.measured[M::Spread as usize] =
+        subject.measured[M::Spread as usize].map(|spread| Estimate { value: 0.0, ..spread });
+    deviation(&even, row, M::Spread as usize).map_or(DEVIATION_MAX, |most| most.max(1.0))
 }
 
 /// A channel's deviation from those of its measures.
@@ -129,42 +151,59 @@ fn channel_deviation(channel: usize, deviations: impl Fn(usize) -> Option<f64>) 
     })
 }
 
-/// Whether a measure shows an innocent explanation at work; see [`Explains`]. Looks at
-/// the scales of those measures only that [`may_explain`].
+/// Whether a measure shows an innocent explanation at work, of all or of some of what a
+/// group does; see [`Explains`]. Looks at the scales of those measures only that
+/// [`may_explain`].
 pub(crate) fn is_explained(subject: &Subject, row: &Row) -> bool {
-    let explains = |(m, measure): (usize, &crate::confirm::Measure)| {
-        let Some(Estimate { value, .. }) = subject.measured[m] else { return false };
-        let side = if measure.high { 1.0 } else { -1.0 };
-        let is_far_out = |s: Scale| side * (value - s.median) <= EXPLAINED * s.spread;
-        measure.explains.iter().any(|how| match how {
-            Explains::Mostly => value > 0.5,
-            Explains::FarOut => row[m].is_some_and(is_far_out),
-        })
-    };
-    if MEASURES.iter().enumerate().any(explains) {
-        return true;
-    }
-    // Classes, hackathons and evaluation days come in bursts, each account with a volume
-    // of its own. A load balancer that works in bursts still hands out even shares.
-    let deviation = |m: usize| deviation(subject, row, m);
-    let together = subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS)
-        || deviation(M::Together as usize).is_some_and(|d| d >= FAR);
-    let balance = || channel_deviation(ConfirmChannel::Balance as usize, deviation);
-    together && !balance().is_some_and(|d| d >= STRONG)
+    explains(subject, row, Explains::Mostly)
+        || explains(subject, row, Explains::FarOut)
+        || is_burst(subject, row)
+}
+
+fn explains(subject: &Subject, row: &Row, how: Explains) -> bool {
+    let explaining = MEASURES.iter().enumerate().filter(|(_, m)| m.explains.contains(&how));
+    explaining.filter_map(|(m, measure)| Some((measure, subject.measured[m]?.value, row[m]))).any(
+        |(measure, value, scale)| {
+            let side = if measure.high { 1.0 } else { -1.0 };
+            match how {
+                Explains::Mostly => value > 0.5,
+                Explains::FarOut | Explains::Burst => {
+                    scale.is_some_and(|s| side * (value - s.median) <= EXPLAINED * s.spread)
+                }
+            }
+        },
+    )
+}
+
+/// Whether a group comes in bursts.
+fn is_burst(subject: &Subject, row: &Row) -> bool {
+    explains(subject, row, Explains::Burst)
+        || subject.measured[M::Together as usize].is_some_and(|t| t.value > BURSTS)
+        || deviation(subject, row, M::Together as usize).is_some_and(|d| d >= FAR)
 }
 
 /// Whether it depends on a measure's scale if something explains a group.
 pub(crate) fn may_explain(m: usize) -> bool {
-    m == M::Together as usize
-        || MEASURES[m].id.channel() == ConfirmChannel::Balance
-        || MEASURES[m].explains.contains(&Explains::FarOut)
+    m == M::Together as usize || MEASURES[m].explains.iter().any(|how| *how != Explains::Mostly)
 }
 
 /// What a channel says of a group, in nats: its deviation's [`evidence`], or where its
 /// measures are of two kinds, what the first say and what the others add to it. One
 /// customer's machines are alike in everything, and then nothing is added.
+///
+/// Classes, hackathons and evaluation days come in bursts, and evaluation teams burst onto a
+/// new model on the day of its release; but each account has a volume of its own. A load
+/// balancer that works in bursts still hands out even shares. So of a group in bursts only
+/// how even it is says anything.
 fn said(subject: &Subject, scored: &Scored, channel: usize) -> Option<f64> {
-    let whole = evidence(scored.channels[channel]?, shown(channel));
+    if scored.is_burst {
+        let spread = scored.deviations[M::Spread as usize];
+        let is_balance = channel == ConfirmChannel::Balance as usize;
+        return spread
+            .filter(|_| is_balance)
+            .map(|d| evidence(d, shown(channel), Tail::Light, scored.even));
+    }
+    let whole = evidence(scored.channels[channel]?, shown(channel), Tail::Heavy, DEVIATION_MAX);
     let sum = ConfirmChannel::ALL[channel].channel().sum;
     if sum != Sum::Corroborated || subject.is_known_customers {
         return Some(whole);
@@ -174,7 +213,13 @@ fn said(subject: &Subject, scored: &Scored, channel: usize) -> Option<f64> {
         measures
             .filter(|(measure, _)| measure.id.channel() as usize == channel)
             .filter(|(measure, _)| measure.corroborates == corroborates)
-            .filter_map(|(measure, d)| Some(measure.weight * evidence((*d)?, shown(channel))))
+            .filter_map(|(measure, d)| {
+                let most = match measure.tail {
+                    Tail::Heavy => DEVIATION_MAX,
+                    Tail::Light => scored.even,
+                };
+                Some(measure.weight * evidence((*d)?, shown(channel), measure.tail, most))
+            })
             .sum::<f64>()
     };
     let own = of(false);
@@ -280,7 +325,18 @@ pub fn is_odd(scored: &Scored) -> bool {
 /// Whoever goes on from answers is talking to the model, whatever else is odd: agents
 /// whose default model moves, resellers with even volumes.
 fn is_independent(scored: &Scored) -> bool {
-    scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT)
+    scored.never_goes_on
+        || scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT)
+}
+
+/// Whether a group's members hardly ever go on from an answer, whatever ordinary groups of
+/// its kind do: where these are machines it does not stand out among them.
+fn never_goes_on(subject: &Subject) -> bool {
+    let is_none = |m: M| {
+        subject.measured[m as usize]
+            .map(|e| e.value - 2.0 * e.error <= MEASURES[m as usize].resolution)
+    };
+    is_none(M::FollowUps) == Some(true) && is_none(M::Thread) != Some(false)
 }
 
 /// Shares of the error budget for candidates that are frozen at one time: the more one
@@ -402,12 +458,16 @@ mod tests {
 
     #[test]
     fn evidence_grows_and_absence_costs_little() {
-        let evidence = |d: f64| evidence(d, 0.5);
-        let d: Vec<f64> = (-10..=10).map(|d| evidence(f64::from(d))).collect();
-        assert!(d.windows(2).all(|w| w[0] <= w[1] + 1e-12 || w[1] < 0.0), "{d:?}");
-        assert!(evidence(-100.0) >= -core::f64::consts::LN_2 - 1e-12);
-        assert!(evidence(0.0) < 0.0 && evidence(3.0) > 1.0);
-        assert_eq!(evidence(100.0), evidence(DEVIATION_MAX));
+        for (tail, most) in [(Tail::Heavy, DEVIATION_MAX), (Tail::Light, 5.0)] {
+            let evidence = |d: f64| evidence(d, 0.5, tail, most);
+            let d: Vec<f64> = (-10..=10).map(|d| evidence(f64::from(d))).collect();
+            assert!(d.windows(2).all(|w| w[0] <= w[1] + 1e-12 || w[1] < 0.0), "{d:?}");
+            assert!(evidence(-100.0) >= -core::f64::consts::LN_2 - 1e-12);
+            assert!(evidence(0.0) < 0.0 && evidence(3.0) > 1.0);
+            assert_eq!(evidence(100.0), evidence(most));
+        }
+        // One odd group in a hundred bounds what evenness can say.
+        assert!(evidence(DEVIATION_MAX, 0.5, Tail::Light, DEVIATION_MAX) < 101f64.ln());
     }
 
     #[test]
@@ -476,14 +536,45 @@ mod tests {
     }
 
     #[test]
-    fn bursts_explain_who_is_not_balanced() {
+    fn bursts_explain_all_but_even_volumes() {
         let mut day = HARVEST.to_vec();
         day[0] = (M::Spread, 1.4);
         day[1] = (M::Drift, 0.8);
         day[4] = (M::Moved, 0.9);
         assert!(is_suspicious(&scored(&day)));
-        day.push((M::Together, 3.0));
-        assert!(scored(&day).is_explained);
+        for burst in [(M::Together, 3.0), (M::Drift, 3.0)] {
+            let mut day = day.clone();
+            day.push(burst);
+            assert!(!is_suspicious(&scored(&day)), "an evaluation day: {burst:?}");
+            day[0] = (M::Spread, 0.1);
+            assert!(is_suspicious(&scored(&day)), "a balancer in a hurry: {burst:?}");
+        }
+    }
+
+    #[test]
+    fn among_machines_a_harvest_does_not_stand_out_by_its_questions() {
+        let machines = |m: &mut Subject| {
+            m.measured[M::FollowUps as usize] = Some(Estimate { value: 0.01, error: 0.01 });
+        };
+        let mut all = crowd();
+        all.iter_mut().for_each(machines);
+        all.push(group(&HARVEST));
+        let scored = score(all.last().unwrap(), &Scales::of(&all));
+        let independence = scored.channels[ConfirmChannel::Independence as usize];
+        assert!(independence.is_some_and(|d| d < INDEPENDENT) && is_suspicious(&scored));
+    }
+
+    #[test]
+    fn how_even_a_few_customers_are_says_little() {
+        let with = |error: f64| {
+            let mut all = crowd();
+            let mut few = group(&HARVEST);
+            few.measured[M::Spread as usize] = Some(Estimate { value: 0.1, error });
+            all.push(few.clone());
+            score(&few, &Scales::of(&all)).score
+        };
+        assert!(with(0.96 / 80f64.sqrt()) > SCORE_MIN);
+        assert!(with(0.96 / 2f64.sqrt()) < SCORE_MIN, "their own evenness is no measure of it");
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn page() -> String {
                 .map(|explains| match explains {
                     Explains::FarOut => "far on the innocent side",
                     Explains::Mostly => "above one half",
+                    Explains::Burst => "all but even volumes, far on the innocent side",
                 })
                 .collect();
             let _ = writeln!(

@@ -3,7 +3,8 @@
 //! # What it sees
 //!
 //! How far the members' volumes spread, and how far each one's goes up and down over
-//! time, beyond what chance gives equal rates.
+//! time, beyond what chance gives equal rates. A customer counts once, however many of the
+//! accounts are its own.
 //!
 //! # Why it matters
 //!
@@ -12,7 +13,7 @@
 //! # Innocent explanations
 //!
 //! Equal seats of one firm, automations on one timetable. Classes and evaluation days
-//! have a far greater drift than a crowd, which explains a group.
+//! have a far greater drift than a crowd, which explains all that they do but even volumes.
 //!
 //! # How it is evaded, and at what cost
 //!
@@ -26,7 +27,7 @@
 //!   Review 51(4): what crowds' volumes are like, and how to tell
 
 use super::{
-    ACTIVE_MIN, Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, View, times,
+    ACTIVE_MIN, Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, Tail, View, times,
 };
 use crate::link::LinkChannel;
 
@@ -44,6 +45,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.10,
             weight: 1.0,
+            tail: Tail::Light,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, accounts| {
@@ -60,8 +62,9 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.10,
             weight: 0.5,
+            tail: Tail::Heavy,
             corroborates: true,
-            explains: &[Explains::FarOut],
+            explains: &[Explains::Burst],
             statement: |value, ordinary, _| {
                 format!(
                     "Each account's own volume stays within a factor of {} from one slice of time to the next; in ordinary groups of this kind the factor is {}.",
@@ -76,35 +79,53 @@ pub(super) const CHANNEL: Confirm = Confirm {
 };
 
 fn measure(view: &View<'_>, out: &mut Measured) {
-    out[M::Spread as usize] = evenness(view.features().map(|f| f.exchanges));
+    let shares = crate::owner::shares(view.owners, view.members);
+    out[M::Spread as usize] = evenness(view.features().map(|f| f.exchanges).zip(shares));
     out[M::Drift as usize] = view.mean(|f| f.drift);
 }
 
 /// How far volumes spread beyond chance: the standard deviation of their natural logs less
-/// that of Poisson counts. `None` for fewer than [`ACTIVE_MIN`].
-pub(super) fn evenness(volumes: impl Iterator<Item = f64> + Clone) -> Option<Estimate> {
-    let logs: Vec<f64> = volumes.clone().map(f64::ln).collect();
-    let members = logs.len() as f64;
-    let chance = volumes.map(|v| 1.0 / v).sum::<f64>() / members;
+/// that of Poisson counts. Each volume has a weight, 1 for a customer in all. The error is
+/// that of one nat of spread. `None` for fewer than [`ACTIVE_MIN`].
+pub(super) fn evenness(volumes: impl Iterator<Item = (f64, f64)>) -> Option<Estimate> {
+    let mut logs: Vec<(f64, f64)> = Vec::new();
+    let mut chance = 0.0;
+    let mut customers = 0.0;
+    for (volume, weight) in volumes {
+        logs.push((volume.ln(), weight));
+        chance += weight / volume;
+        customers += weight;
+    }
     spread(logs).map(|s| Estimate {
-        value: (s * s - chance).max(0.0).sqrt(),
+        value: (s * s - chance / customers).max(0.0).sqrt(),
         // Of half the distance of these percentiles in a normal sample: 0.96 σ / √n.
-        error: 0.96 * s / members.sqrt(),
+        error: 0.96 / customers.sqrt(),
     })
 }
 
 /// Half the distance between the 16th and the 84th percentile: the standard deviation
-/// of a normal crowd, unmoved by a few strays.
-pub(crate) fn spread(mut values: Vec<f64>) -> Option<f64> {
+/// of a normal crowd, unmoved by a few strays. Of values with their weights; with equal
+/// ones a value's place is its rank, from 0 for the least to 1. `None` for fewer than
+/// [`ACTIVE_MIN`].
+fn spread(mut values: Vec<(f64, f64)>) -> Option<f64> {
     if values.len() < ACTIVE_MIN {
         return None;
     }
-    values.sort_unstable_by(f64::total_cmp);
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let (first, last) = (values.first()?.1, values.last()?.1);
+    let whole = values.iter().map(|v| v.1).sum::<f64>() - (first + last) / 2.0;
     let at = |q: f64| {
-        let place = q * (values.len() - 1) as f64;
-        let low = place.floor() as usize;
-        let high = place.ceil() as usize;
-        values[low] + (values[high] - values[low]) * (place - low as f64)
+        let (mut below, mut sum) = ((f64::MIN, 0.0), -first / 2.0);
+        for &(value, weight) in &values {
+            let place = (sum + weight / 2.0) / whole;
+            if place >= q {
+                let way = (q - below.0) / (place - below.0);
+                return if below.0 == f64::MIN { value } else { below.1 + (value - below.1) * way };
+            }
+            below = (place, value);
+            sum += weight;
+        }
+        below.1
     };
     Some((at(0.8413) - at(0.1587)) / 2.0)
 }

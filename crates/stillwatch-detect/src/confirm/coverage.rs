@@ -25,7 +25,7 @@
 //!   a task space
 //! * Anthropic (2026-02-23), «Detecting and preventing distillation attacks»
 
-use super::{Confirm, Explains, M, Measure, Measured, Role, Sum, View, percent};
+use super::{Confirm, Explains, M, Measure, Measured, Role, Sum, Tail, View, percent};
 use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
@@ -41,6 +41,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: false,
         resolution: 0.10,
         weight: 1.0,
+        tail: Tail::Heavy,
         corroborates: false,
         explains: &[Explains::Mostly],
         statement: |value, ordinary, _| {

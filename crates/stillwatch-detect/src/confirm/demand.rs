@@ -27,7 +27,7 @@
 //! * Anthropic (2026-02-23), «Detecting and preventing distillation attacks»: reasoning
 //!   elicited step by step, and rubric-based grading
 
-use super::{Confirm, M, Measure, Measured, Role, Sum, View, percent};
+use super::{Confirm, M, Measure, Measured, Role, Sum, Tail, View, percent};
 use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
@@ -44,6 +44,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
@@ -60,6 +61,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
@@ -76,6 +78,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.15,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
@@ -92,6 +95,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.30,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {

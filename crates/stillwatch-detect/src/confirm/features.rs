@@ -6,18 +6,35 @@ use crate::observe::topic_similarity;
 use crate::population::{Member, Population};
 use crate::profile::Kind;
 
-/// From a freezing to a look, in epochs: what happened in `freeze..look`.
+/// What happened up to a look, in epochs: `start..look`.
+///
+/// It starts when the group was frozen. Only what all of the period links is looked at in
+/// that same time, by channels that did not link it: a campaign that is over within an
+/// epoch has no course after a freezing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
-    pub freeze: usize,
+    pub start: usize,
     pub look: usize,
 }
 
 impl Window {
+    /// The window of a group that was frozen after so many epochs.
+    #[must_use]
+    pub fn of(freeze: usize, look: usize) -> Self {
+        Window { start: if freeze == EPOCHS { 0 } else { freeze }, look }
+    }
+
+    /// After how many epochs the groups were frozen that are looked at in it.
+    #[must_use]
+    pub fn freeze(self) -> usize {
+        if self.start == 0 { EPOCHS } else { self.start }
+    }
+
     /// All freezings with all their looks, by freezing.
     pub fn all() -> impl Iterator<Item = Window> {
-        (1..EPOCHS)
-            .flat_map(|freeze| (freeze + 1..=EPOCHS).map(move |look| Window { freeze, look }))
+        let later = (1..EPOCHS)
+            .flat_map(|start| (start + 1..=EPOCHS).map(move |look| Window { start, look }));
+        later.chain([Window { start: 0, look: EPOCHS }])
     }
 }
 
@@ -47,7 +64,7 @@ pub struct Features {
     pub hours: [f32; 24],
     /// The smallest question hash that the account's sets may have dropped.
     pub questions_below: u64,
-    /// Kept questions, by hash.
+    /// Kept questions up to the look, by hash.
     pub questions: Vec<u64>,
 }
 
@@ -72,7 +89,7 @@ impl Features {
     #[must_use]
     pub fn of(member: &Member, window: Window) -> Self {
         let profile = &member.profile;
-        let range = window.freeze..window.look;
+        let range = window.start..window.look;
         let mut f = Features { questions_below: u64::MAX, ..Features::default() };
         let mut hours = [0u32; 24];
         let mut sums = [0u64; 5];
@@ -113,6 +130,9 @@ impl Features {
                     }
                 }
             }
+        }
+        // Before the freezing as well; see `sharding`.
+        for (_, epoch) in profile.epochs(0..window.look) {
             let entries = epoch.entries(Kind::Prompt);
             if entries.len() == Kind::Prompt.bound() {
                 let last = epoch.entries(Kind::Prompt).last().map_or(0, |e| e.hash);
@@ -164,7 +184,7 @@ fn drift(slices: &[f64]) -> Option<f64> {
 
 fn quiet(member: &Member, window: Window, hours: &[u32; 24]) -> Option<f64> {
     let mut before = [0u32; 24];
-    for (_, epoch) in member.profile.epochs(0..window.freeze) {
+    for (_, epoch) in member.profile.epochs(0..window.start) {
         for (sum, &hour) in before.iter_mut().zip(&epoch.hours) {
             *sum += u32::from(hour);
         }
@@ -203,11 +223,11 @@ impl Crowd {
     #[must_use]
     pub fn of(population: &Population, window: Window) -> Self {
         let calendar = population.calendar();
-        let mut bins = vec![[0u32; BINS]; window.look - window.freeze];
+        let mut bins = vec![[0u32; BINS]; window.look - window.start];
         for member in population.members() {
-            for (i, epoch) in member.profile.epochs(window.freeze..window.look) {
+            for (i, epoch) in member.profile.epochs(window.start..window.look) {
                 for bin in ones(&epoch.active) {
-                    bins[i - window.freeze][bin] += 1;
+                    bins[i - window.start][bin] += 1;
                 }
             }
         }
@@ -215,7 +235,7 @@ impl Crowd {
             .iter()
             .enumerate()
             .map(|(i, bins)| {
-                let hour = |bin: usize| calendar.hour_of_bin(window.freeze + i, bin);
+                let hour = |bin: usize| calendar.hour_of_bin(window.start + i, bin);
                 let mut by_hour = [(0.0f64, 0usize); 24];
                 for (bin, &active) in bins.iter().enumerate() {
                     by_hour[hour(bin)].0 += f64::from(active);
@@ -238,7 +258,7 @@ impl Crowd {
                 hours
             })
             .collect();
-        let (start, end) = (calendar.epoch_start(window.freeze).0, calendar.look_at(window.look).0);
+        let (start, end) = (calendar.epoch_start(window.start).0, calendar.look_at(window.look).0);
         let moved = calendar
             .releases()
             .iter()

@@ -5,6 +5,9 @@
 //! The share of follow-up turns, and how much more alike consecutive questions are than
 //! any two of the same account.
 //!
+//! A group passes where it stands out among ordinary groups of its kind, or where it never
+//! goes on at all: among machines nobody stands out by that.
+//!
 //! # Why it matters
 //!
 //! People in chats go on from an answer. It clears people more surely than it accuses
@@ -25,7 +28,7 @@
 //! * Juuti et al. (2019), «PRADA: protecting against DNN model stealing attacks»,
 //!   EuroS&P: extraction as an odd sequence of queries
 
-use super::{Confirm, M, Measure, Measured, Role, Sum, View, percent, points};
+use super::{Confirm, M, Measure, Measured, Role, Sum, Tail, View, percent, points};
 use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
@@ -42,6 +45,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.05,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
@@ -58,6 +62,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.02,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {

@@ -1,4 +1,5 @@
-//! Confirm: what a group does after its freezing, in channels that did not link it.
+//! Confirm: what a group does after its freezing, in channels that did not link it; or,
+//! once all of the period has linked it, in that same time (see [`Window`]).
 //!
 //! One file a channel and one line in the registry. Each takes a group's members after the freezing and returns
 //! measures that do not depend on the group's size, so that groups can be compared;
@@ -17,6 +18,7 @@ mod succession;
 mod timing;
 
 use crate::link::LinkChannel;
+use crate::owner::Owner;
 use crate::population::Population;
 
 pub use features::{Crowd, Features, Window};
@@ -45,10 +47,9 @@ pub struct Confirm {
 /// Most clear or explain groups and are told of, and accuse none: acting together is what
 /// classes, offices and timetables do, asking nothing twice is what strangers do; to work
 /// at night, not to go on from an answer, to share a template and to ask for the reasoning
-/// is what innocent machines do as well. On 41 worlds of real prompts, twenty of them
-/// without campaigns, what remains keeps groups of innocents below 1.4 nats, but for one
-/// that was nearly half a campaign, and 166 of 211 campaigns above 2.3; two more with
-/// rhythm beside balance, and innocents up to 1.9.
+/// is what innocent machines do as well. On thirty worlds of real prompts, twenty of them
+/// without campaigns, what remains keeps groups of innocents below 1.6 nats and 91 of 110
+/// campaigns above 2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its evidence is part of the score.
@@ -78,9 +79,45 @@ pub enum Explains {
     /// come in bursts.
     FarOut,
     /// Where it, a share of what members do, is most of it, however ordinary that is among
-    /// groups of its kind: automations keep to the clock, and apps, pipelines and monitors
-    /// have a template each.
+    /// groups of its kind: automations keep to the clock, apps, pipelines and monitors have
+    /// a template each, and who runs a benchmark or has an assignment asks what others ask.
     Mostly,
+    /// Where it lies far on the innocent side it explains all but even volumes: the group
+    /// comes in bursts.
+    Burst,
+}
+
+/// How innocents' deviations are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// As Student's t with three degrees of freedom: there are odd innocents, and a robust
+    /// spread does not see them.
+    Heavy,
+    /// As Student's t with ten degrees of freedom, but for one odd group in a hundred that may
+    /// lie anywhere (Huber 1964, «Robust estimation of a location parameter»). For the spread
+    /// of volumes: what chance does to that is known, and its error is that of a group as
+    /// ordinary as the references; the [`Estimate::error`] is of a value of one. Of 24,001
+    /// groups of innocents that nothing explains, in twenty worlds of real prompts, 1 % lie
+    /// beyond 2.2 and 0.1 % beyond 3.1; this has 2.8 and 4.1 without the odd ones.
+    Light,
+}
+
+/// The part of innocent groups that may lie anywhere.
+const ODD: f64 = 0.01;
+
+impl Tail {
+    /// The probability density at a deviation of at most `most` on either side.
+    #[must_use]
+    pub fn density(self, deviation: f64, most: f64) -> f64 {
+        let squared = deviation * deviation;
+        match self {
+            Tail::Heavy => 0.367_552_596_947_861 / (1.0 + squared / 3.0).powi(2),
+            Tail::Light => {
+                let ordinary = 0.389_108_383_966_031 / (1.0 + squared / 10.0).powf(5.5);
+                (1.0 - ODD) * ordinary + ODD / (2.0 * most)
+            }
+        }
+    }
 }
 
 /// One number about a group.
@@ -96,6 +133,8 @@ pub struct Measure {
     pub resolution: f64,
     /// Its part in what its channel says.
     pub weight: f64,
+    /// How far innocents' deviations reach.
+    pub tail: Tail,
     /// Whether it says nothing by itself. That accounts are equal is a balancer's mark;
     /// that each is steady is any machine's, but the innocents whose volumes happen to be
     /// equal are no steadier than others.
@@ -216,7 +255,8 @@ fn times(log: f64) -> String {
     format!("{:.1}", log.exp())
 }
 
-/// What was measured, and the standard error that so many members leave.
+/// What was measured, and the standard error that so many members leave; see also
+/// [`Tail::Light`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Estimate {
     pub value: f64,
@@ -230,6 +270,8 @@ pub type Measured = [Option<Estimate>; MEASURE_COUNT];
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub population: &'a Population,
+    /// Whose the accounts are, by index into the population; empty where that is no matter.
+    pub owners: &'a [Owner],
     pub crowd: &'a Crowd,
     pub features: &'a [Features],
     /// All members, by index into the population.
@@ -295,7 +337,7 @@ pub fn measure_before(population: &Population, freeze: usize, members: &[u32]) -
         .filter(|&(all, _)| all > 0.0)
         .collect();
     let mut measured: Measured = [None; MEASURE_COUNT];
-    measured[M::Spread as usize] = balance::evenness(before.iter().map(|b| b.0));
+    measured[M::Spread as usize] = balance::evenness(before.iter().map(|b| (b.0, 1.0)));
     measured[M::FollowUps as usize] =
         Estimate::mean(before.iter().map(|(all, further)| further / all));
     measured

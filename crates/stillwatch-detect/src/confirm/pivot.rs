@@ -24,7 +24,7 @@
 //! * Anthropic (2026-02-23), «Detecting and preventing distillation attacks»: traffic
 //!   redirected to a new model within 24 hours of its release
 
-use super::{Confirm, Estimate, M, Measure, Measured, Role, Sum, View, percent};
+use super::{Confirm, Estimate, M, Measure, Measured, Role, Sum, Tail, View, percent};
 
 pub(super) const CHANNEL: Confirm = Confirm {
     name: "pivot",
@@ -39,6 +39,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: true,
         resolution: 0.05,
         weight: 1.0,
+        tail: Tail::Heavy,
         corroborates: false,
         explains: &[],
         statement: |value, ordinary, _| {

@@ -23,7 +23,7 @@
 //!
 //! * Zhang, Paxson (2011), «Detecting and analyzing automated activity on Twitter», PAM
 
-use super::{Confirm, M, Measure, Measured, Role, Sum, View, percent};
+use super::{Confirm, M, Measure, Measured, Role, Sum, Tail, View, percent};
 use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
@@ -39,6 +39,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: true,
         resolution: 0.03,
         weight: 1.0,
+        tail: Tail::Heavy,
         corroborates: false,
         explains: &[],
         statement: |value, ordinary, _| {

@@ -6,7 +6,9 @@
 //! could show it (sets keep the smallest hashes, so what one keeps of a common question
 //! the other keeps too). Near 1 for a benchmark that each runs whole, high for an
 //! assignment, near 0 for shards, also where each question is asked a set number of
-//! times.
+//! times. What was asked before the freezing counts as well: it can only clear, and who
+//! works through an assignment at a pace of his own asks in one week what others ask in
+//! another.
 //!
 //! # Why it matters
 //!
@@ -29,7 +31,7 @@
 //! * MITRE ATLAS AML.T0024.002, Extract AI Model
 
 use super::{
-    ACTIVE_MIN, Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, View, percent,
+    ACTIVE_MIN, Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, Tail, View, percent,
 };
 use crate::link::LinkChannel;
 
@@ -46,8 +48,9 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: false,
         resolution: 0.05,
         weight: 1.0,
+        tail: Tail::Heavy,
         corroborates: false,
-        explains: &[Explains::FarOut],
+        explains: &[Explains::FarOut, Explains::Mostly],
         statement: |value, ordinary, _| {
             format!(
                 "A question of one account was asked by another given one of the group with a chance of {}; in ordinary groups it is {}.",

@@ -28,7 +28,7 @@
 
 use stillwatch_exchange::time::DAY_US;
 
-use super::{Confirm, Estimate, M, Measure, Measured, Role, Sum, View, percent};
+use super::{Confirm, Estimate, M, Measure, Measured, Role, Sum, Tail, View, percent};
 use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
@@ -44,6 +44,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         high: true,
         resolution: 0.10,
         weight: 1.0,
+        tail: Tail::Heavy,
         corroborates: false,
         explains: &[],
         statement: |value, ordinary, _| {
@@ -66,7 +67,7 @@ const EVENTS_MIN: usize = 4;
 fn measure(view: &View<'_>, out: &mut Measured) {
     let calendar = view.population.calendar();
     let window = view.crowd.window;
-    let (start, end) = (calendar.epoch_start(window.freeze).0, calendar.epoch_start(window.look).0);
+    let (start, end) = (calendar.epoch_start(window.start).0, calendar.look_at(window.look).0);
     let within = |time: Option<stillwatch_exchange::Time>| {
         time.map(|t| t.0).filter(|t| (start..end).contains(t))
     };

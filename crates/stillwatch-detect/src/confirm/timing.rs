@@ -31,7 +31,7 @@
 
 use super::features::ones;
 use super::{
-    Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, View, percent, percent_more,
+    Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, Tail, View, percent, percent_more,
 };
 use crate::calendar::BINS;
 
@@ -49,6 +49,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: true,
             resolution: 0.05,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[],
             statement: |value, ordinary, _| {
@@ -65,6 +66,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             high: false,
             resolution: 0.10,
             weight: 1.0,
+            tail: Tail::Heavy,
             corroborates: false,
             explains: &[Explains::FarOut, Explains::Mostly],
             statement: |value, ordinary, _| {
@@ -85,9 +87,9 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     let window = view.crowd.window;
     let mut excess = 0.0;
     let mut expected_pairs = 0.0;
-    for epoch in window.freeze..window.look {
-        let days = &view.crowd.days[epoch - window.freeze];
-        let hours = &view.crowd.hours[epoch - window.freeze];
+    for epoch in window.start..window.look {
+        let days = &view.crowd.days[epoch - window.start];
+        let hours = &view.crowd.hours[epoch - window.start];
         let mut together = [0.0f64; BINS];
         // By hour, the members' probabilities on an ordinary day, and their squares.
         let mut sums = [(0.0f64, 0.0f64); 24];
