@@ -75,8 +75,15 @@ impl Announcer {
     /// Goes on where an earlier run was.
     ///
     /// # Errors
-    /// The ledger can't be read.
+    /// The ledger can't be read, or the file for OCSF can't be written.
     pub fn open(settings: Settings) -> Result<Arc<Self>, AnnounceError> {
+        if let Some(path) = &settings.ocsf {
+            if path.starts_with(&settings.state) {
+                let made = fs::create_dir_all(&settings.state);
+                made.map_err(io_error("make the folder", &settings.state))?;
+            }
+            try_ocsf(path)?;
+        }
         let path = settings.state.join(LEDGER);
         let wrong = |what: String| AnnounceError::Ledger { path: path.clone(), what };
         let ledger: Ledger = match fs::read(&path) {
@@ -190,6 +197,23 @@ impl Announcer {
         };
         write().map_err(io_error("write", &self.path))
     }
+}
+
+/// Tries whether a file for OCSF can be written, and leaves it as it was.
+///
+/// # Errors
+/// It can't.
+pub fn try_ocsf(path: &Path) -> Result<(), AnnounceError> {
+    let there = fs::metadata(path);
+    // Whoever reads from a pipe would take this for the end.
+    if there.as_ref().is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Ok(());
+    }
+    let open = || {
+        drop(OpenOptions::new().create(true).append(true).open(path)?);
+        if there.is_err() { fs::remove_file(path) } else { Ok(()) }
+    };
+    open().map_err(io_error("write", path))
 }
 
 /// Appends a line of OCSF for each change. A last line that a killed process left

@@ -16,7 +16,7 @@ mod ledger;
 mod ocsf;
 mod webhook;
 
-pub use announcer::{AnnounceError, Announcer, Settings, append_ocsf};
+pub use announcer::{AnnounceError, Announcer, Settings, append_ocsf, try_ocsf};
 pub use facts::{Channel, Facts};
 pub use ledger::{Activity, Change, Ledger, Message};
 pub use ocsf::event;

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use stillwatch_announce::try_ocsf;
 use stillwatch_detect::calendar::EPOCHS;
 use stillwatch_exchange::Time;
 use stillwatch_hunt::{HuntSettings, Hunted, Period, Progress, Stage};
@@ -171,7 +172,11 @@ pub fn format_help() -> String {
 pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
     let mut settings = args.input.settings(session, args.out.clone(), args.quote)?;
     settings.period = args.asked.period()?;
-    let hunted = hunt(&settings, session)?;
+    let out = OutFolder::prepare(&settings.out)?;
+    if let Some(path) = &args.ocsf {
+        try_ocsf(path)?;
+    }
+    let hunted = hunt_into(out, &settings, session)?;
     if let Some(path) = &args.ocsf {
         tell::write_ocsf(path, &hunted)?;
     }
@@ -180,7 +185,14 @@ pub fn run(args: &Hunt, session: &Session) -> Result<(), Failure> {
 
 /// Hunts and writes the findings into `settings.out`.
 pub fn hunt(settings: &HuntSettings, session: &Session) -> Result<Hunted, Failure> {
-    let out = OutFolder::prepare(&settings.out)?;
+    hunt_into(OutFolder::prepare(&settings.out)?, settings, session)
+}
+
+fn hunt_into(
+    out: OutFolder,
+    settings: &HuntSettings,
+    session: &Session,
+) -> Result<Hunted, Failure> {
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
     let mut hunted = stillwatch_hunt::hunt(settings, progress)?;
     session.stop.check()?;

@@ -158,3 +158,26 @@ fn what_can_not_be_told_by_is_said() {
     fs::write(folder.path().join("announced.json"), "[]").unwrap();
     with("https://h.example/", Some(KEY)).failed(2, &["announced.json"]);
 }
+
+#[test]
+fn a_file_that_can_not_be_written_is_told_of_before_the_work() {
+    let folder = folder();
+    let below = |name: &str| folder.path().join(name);
+    let (nowhere, exchanges, out) =
+        (below("none/o.jsonl"), world().join("exchanges"), below("out"));
+    for command in ["hunt", "watch"] {
+        let mut arguments = vec![command, "--exchanges", text(&exchanges), "--out", text(&out)];
+        arguments.extend(["--ocsf", text(&nowhere)]);
+        let state = below("state");
+        if command == "watch" {
+            arguments.extend(["--once", "--state", text(&state)]);
+        }
+        run(&arguments).failed(1, &["cannot write", text(&nowhere), "No such file"]);
+        assert!(!out.exists() && !state.exists(), "nothing was begun");
+    }
+    // One below a folder that the run itself makes is all right.
+    let inside = out.join("ocsf.jsonl");
+    let hunt = ["hunt", "--exchanges", text(&exchanges), "--out", text(&out), "--ocsf"];
+    run(&[&hunt[..], &[text(&inside)]].concat()).succeeded();
+    assert!(inside.exists());
+}
