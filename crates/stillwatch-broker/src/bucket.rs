@@ -17,7 +17,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::bundle::{BUNDLE_BYTES_MAX, Bundle, CHUNK_BYTES, Head};
-use crate::server::{BrokerError, Server, pause};
+use crate::server::{BrokerError, Server, is_missing, pause};
 
 const HEAD: &str = "head";
 /// How often the head is read although no change was told of.
@@ -77,7 +77,7 @@ pub async fn publish(server: &Server, bundle: &Bundle) -> Result<(), BrokerError
 async fn put(server: &Server, store: &Store, key: &str, value: Bytes) -> Result<(), BrokerError> {
     let stored = server.asked(store.put(key, value)).await?;
     // What a full or forbidden bucket answers may change as well.
-    stored.map(drop).map_err(|error| server.away(error))
+    stored.map(drop).map_err(|error| server.failed(error))
 }
 
 /// The bucket, which is made where there is none, and then keeps values for so long; for
@@ -101,7 +101,14 @@ pub(crate) async fn store_or_new(server: &Server, kept: Duration) -> Result<Stor
 async fn store(server: &Server) -> Result<Store, BrokerError> {
     let asked = server.jetstream.get_key_value(server.name());
     server.asked(asked).await?.map_err(|error| {
-        server.away(format_args!("no such bucket, or it may not be read: {error}"))
+        if is_missing(&error) {
+            return server.failed(format_args!(
+                "there is no bucket {}; `stillwatch watch --publish {}` makes it",
+                server.name(),
+                server.place()
+            ));
+        }
+        server.failed(format_args!("the bucket {} can't be read: {error}", server.name()))
     })
 }
 
@@ -239,7 +246,7 @@ impl Follower {
                     None => return Err(server.away("the watch has ended")),
                 },
                 () = tokio::time::sleep(READ_AGAIN) => {}
-                () = server.lost() => return Err(server.away("the connection is broken")),
+                away = server.lost() => return Err(away),
                 () = self.told.closed() => return Ok(()),
             }
         }

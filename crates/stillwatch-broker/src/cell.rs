@@ -83,13 +83,13 @@ impl Cells {
             return match place.asked(self.store.create(key, value)).await? {
                 Ok(_) => Ok(Swap::Done),
                 Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(Swap::Lost),
-                Err(error) => Err(place.away(error)),
+                Err(error) => Err(place.failed(error)),
             };
         }
         match place.asked(self.store.update(key, value, read.revision)).await? {
             Ok(_) => Ok(Swap::Done),
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(Swap::Lost),
-            Err(error) => Err(place.away(error)),
+            Err(error) => Err(place.failed(error)),
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::address::Address;
-use crate::server::{Access, BrokerError, REQUEST, Server, pause};
+use crate::server::{Access, BrokerError, REQUEST, Server, is_missing, pause};
 
 /// Messages that wait to be taken.
 const WAITING_MAX: usize = 16;
@@ -225,7 +225,14 @@ impl Reading {
         let server = self.server.clone();
         let asked = server.jetstream.get_stream(server.name());
         let stream = server.asked(asked).await?.map_err(|error| {
-            server.away(format_args!("no such stream, or it may not be read: {error}"))
+            if is_missing(&error) {
+                return server.failed(format_args!(
+                    "there is no stream {}; `stillwatch guard --publish {}` makes it",
+                    server.name(),
+                    server.place()
+                ));
+            }
+            server.failed(format_args!("the stream {} can't be read: {error}", server.name()))
         })?;
         self.begin(stream.cached_info());
         let start_sequence = self.after.sequence + 1;

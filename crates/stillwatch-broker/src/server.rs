@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::{self, Context};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 
 use crate::address::{Address, Proof};
@@ -36,6 +37,9 @@ pub enum BrokerError {
     /// The server can't be reached now, or doesn't answer; it may later.
     #[error("{place} does not answer ({what})")]
     Away { place: String, what: String },
+    /// The server answers that it is not there, or not possible now; it may be later.
+    #[error("{place}: {what}")]
+    Failed { place: String, what: String },
     /// The server answers that it can't be done.
     #[error("{place}: {what}")]
     Refused { place: String, what: String },
@@ -45,14 +49,6 @@ pub enum BrokerError {
     /// What this process was given can't be used.
     #[error("{0}")]
     Usage(String),
-}
-
-impl BrokerError {
-    /// Whether the same may succeed later.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
-        matches!(self, BrokerError::Away { .. })
-    }
 }
 
 /// A connection that is made again whenever it breaks; clones share it.
@@ -120,10 +116,24 @@ impl Server {
         }
     }
 
-    /// Returns when the connection is broken.
-    pub(crate) async fn lost(&self) {
-        while self.client.connection_state() == State::Connected {
-            tokio::time::sleep(LOOK).await;
+    /// Whether there is a connection now; nothing is asked.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn connected(&self) -> Result<(), BrokerError> {
+        match self.client.connection_state() {
+            State::Connected => Ok(()),
+            State::Pending | State::Disconnected => Err(self.away("there is no connection")),
+        }
+    }
+
+    /// Waits until there is no connection, and says so.
+    pub(crate) async fn lost(&self) -> BrokerError {
+        loop {
+            match self.connected() {
+                Ok(()) => tokio::time::sleep(LOOK).await,
+                Err(away) => return away,
+            }
         }
     }
 
@@ -136,16 +146,16 @@ impl Server {
             answer = tokio::time::timeout(REQUEST, answer) => {
                 answer.map_err(|_| self.away("no answer in time"))
             }
-            () = self.lost() => Err(self.away("the connection is broken")),
+            away = self.lost() => Err(away),
         }
     }
 
-    /// As [`asked`](Self::asked), where any error of the answer means that the server is away.
+    /// As [`asked`](Self::asked), where any error of the answer is one that may pass.
     pub(crate) async fn answered<T, E: fmt::Display>(
         &self,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, BrokerError> {
-        self.asked(answer).await?.map_err(|error| self.away(&error))
+        self.asked(answer).await?.map_err(|error| self.failed(&error))
     }
 
     pub(crate) fn away(&self, what: impl fmt::Display) -> BrokerError {
@@ -156,9 +166,27 @@ impl Server {
         BrokerError::Refused { place: self.place.clone(), what: what.to_string() }
     }
 
+    pub(crate) fn failed(&self, what: impl fmt::Display) -> BrokerError {
+        BrokerError::Failed { place: self.place.clone(), what: what.to_string() }
+    }
+
     pub(crate) fn broken(&self, what: impl fmt::Display) -> BrokerError {
         BrokerError::Broken { place: self.place.clone(), what: what.to_string() }
     }
+}
+
+/// Whether an answer says that there is no such stream; a bucket is one, too.
+pub(crate) fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<GetStreamError>()
+            && let GetStreamErrorKind::JetStream(why) = error.kind()
+        {
+            return why.error_code() == ErrorCode::STREAM_NOT_FOUND;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 async fn options(address: &Address, access: &Access) -> Result<ConnectOptions, BrokerError> {

@@ -92,7 +92,7 @@ impl Writer {
             let last = match self.server.asked(asked).await? {
                 Ok(message) => message,
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => continue,
-                Err(error) => return Err(self.server.away(error)),
+                Err(error) => return Err(self.server.failed(error)),
             };
             let reaches = last.headers.get(REACHES).and_then(|said| {
                 let (file, message) = said.as_str().split_once('/')?;
@@ -136,11 +136,11 @@ impl Writer {
             let stored =
                 async { self.server.jetstream.send_publish(subject, message).await?.await };
             self.server.asked(stored).await?.map_err(|error| match error.kind() {
-                PublishErrorKind::StreamNotFound => self.server.away(format_args!(
+                PublishErrorKind::StreamNotFound => self.server.failed(format_args!(
                     "no stream takes {}.*.*: add it to the subjects of the stream",
                     self.server.name()
                 )),
-                _ => self.server.away(error),
+                _ => self.server.failed(error),
             })?;
         }
         Ok(())

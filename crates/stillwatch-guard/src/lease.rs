@@ -122,12 +122,16 @@ impl Leases {
             if guard.monotonic() < self.not_before {
                 continue;
             }
-            let mut outcome = Ok(());
+            // Also while no campaign is slowed: that is too late to learn of it.
+            let mut outcome = match self.cells().await {
+                Ok(_) => self.server.connected(),
+                Err(error) => Err(error),
+            };
             for campaign in campaigns {
-                outcome = self.take_turns(&guard, campaign, false).await;
                 if outcome.is_err() {
                     break;
                 }
+                outcome = self.take_turns(&guard, campaign, false).await;
             }
             match outcome {
                 Ok(()) => away.back(WHAT, self.server.place()),

@@ -69,6 +69,8 @@ pub struct Outbox {
     path: PathBuf,
     sent: Sent,
     what: String,
+    /// The stream has been there.
+    is_known: bool,
 }
 
 impl Outbox {
@@ -96,7 +98,8 @@ impl Outbox {
             return Err(GuardError::Usage(what));
         }
         let what = format!("exchanges for {}", server.place());
-        let outbox = Outbox { server, records: records.to_owned(), path, sent, what };
+        let records = records.to_owned();
+        let outbox = Outbox { server, records, path, sent, what, is_known: false };
         outbox.keep()?;
         Ok(outbox)
     }
@@ -127,23 +130,36 @@ impl Outbox {
     pub async fn run(mut self, sealed: &Notify, sent: &Notify, away: &Away, metrics: &Metrics) {
         let mut pause = Duration::ZERO;
         loop {
-            match self.send(metrics).await {
+            let mut outcome = self.send(metrics).await;
+            if outcome.is_ok() {
+                sent.notify_one();
+                outcome = self.look().await;
+            }
+            match outcome {
                 Ok(()) => {
                     away.back(&self.what, self.server.place());
                     pause = Duration::ZERO;
-                    sent.notify_one();
-                    tokio::select! {
-                        () = sealed.notified() => {}
-                        () = tokio::time::sleep(LOOK) => {}
-                    }
                 }
                 Err(error) => {
                     away.gone(&self.what, &error, "they wait below --state");
                     pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
-                    tokio::time::sleep(pause).await;
                 }
             }
+            let pause = if pause.is_zero() { LOOK } else { pause };
+            tokio::select! {
+                () = sealed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
         }
+    }
+
+    /// Whether something could be sent, though nothing waits.
+    async fn look(&mut self) -> Result<(), String> {
+        if !self.is_known {
+            Writer::open(&self.server, &self.sent.guard).await.map_err(told)?;
+            self.is_known = true;
+        }
+        self.server.connected().map_err(told)
     }
 
     /// Sends all that waits.

@@ -34,7 +34,7 @@ impl From<BrokerError> for Failure {
             BrokerError::Usage(_) | BrokerError::Refused { .. } => {
                 Failure::Usage(error.to_string())
             }
-            BrokerError::Away { .. } | BrokerError::Broken { .. } => {
+            BrokerError::Away { .. } | BrokerError::Failed { .. } | BrokerError::Broken { .. } => {
                 Failure::Other(error.to_string())
             }
         }

@@ -11,7 +11,7 @@ use stillwatch_broker::{Bundle, CHUNK_BYTES, Cells, News, Swap, latest, publish}
 
 use super::server::{Nats, wait};
 use crate::guard::{Guard, Model};
-use crate::setting::{folder, run, stillwatch, text, world};
+use crate::setting::{Ran, folder, run, stillwatch, text, world};
 
 const KEY: &str = "k3y-0123456789-abcdefghij";
 
@@ -126,7 +126,38 @@ fn a_guard_follows_what_a_watch_publishes_and_goes_on_without_the_server() {
         .args(["--verdicts", &nats.url("nothing")])
         .output()
         .unwrap();
-    crate::setting::Ran::from(ran).failed(2, &["nothing", "no such bucket"]);
+    let made_by = format!("`stillwatch watch --publish {}` makes it", nats.url("nothing"));
+    let ran = Ran::from(ran).failed(2, &["there is no bucket nothing", &made_by]);
+    assert!(!ran.stderr.contains("does not answer"), "it does: {}", ran.stderr);
+}
+
+#[test]
+fn a_guard_without_anything_to_send_says_when_the_server_is_away_and_when_it_is_back() {
+    let Some(mut nats) = Nats::start() else { return };
+    nats.kill();
+    let (folder, model) = (folder(), Model::start());
+    let (stream, limits) = (nats.url("exchanges"), nats.url("limits"));
+    let mut guard =
+        Guard::start(&model, folder.path(), &["--publish", &stream, "--limits", &limits]);
+    let mut said = String::new();
+    let mut says = |guard: &mut Guard, what: [&str; 2]| {
+        while what.iter().any(|what| !said.contains(what)) {
+            said.push_str(&guard.says("\n"));
+        }
+    };
+    let away = [stream + " does not answer", limits + " does not answer"];
+    says(&mut guard, away.each_ref().map(String::as_str));
+    nats.run();
+    says(&mut guard, ["exchanges answers again", "limits answers again"]);
+    guard.signal("-TERM");
+    let (status, rest) = guard.ended();
+    assert!(status.success());
+    said.push_str(&rest);
+    for what in ["exchanges does not", "limits does not", "exchanges answers", "limits answers"] {
+        assert_eq!(said.matches(what).count(), 1, "{what}: {said}");
+    }
+    let made = wait(async { latest(&nats.connect("limits").await).await });
+    assert_eq!(made, Ok(News::Empty), "the bucket is made before it is needed");
 }
 
 #[test]
