@@ -770,16 +770,15 @@ impl Tracked {
                     let skipped = to_skip.min(batch.rows.num_rows() as u64);
                     to_skip -= skipped;
                     let length = batch.rows.num_rows() - skipped as usize;
+                    // What was refused among rows that were counted was counted with them. How
+                    // many rows are still to be skipped is known until something is given.
+                    if skipped > 0 && length == 0 {
+                        continue;
+                    }
                     rows += length as u64;
                     self.ahead.read = Reach::Rows { split, rows, done: false };
                     let rows = batch.rows.slice(skipped as usize, length);
-                    // What was refused among rows that were counted was counted with them.
-                    let refused = if skipped > 0 && length == 0 {
-                        RefusedCounts::default()
-                    } else {
-                        batch.refused
-                    };
-                    raw.push((Raw::Rows { rows, refused }, self.ahead.clone()));
+                    raw.push((Raw::Rows { rows, refused: batch.refused }, self.ahead.clone()));
                 }
                 Some(Err(problem)) => {
                     self.give_up(path);

@@ -179,6 +179,24 @@ fn a_watch_finds_what_a_hunt_finds() {
 }
 
 #[test]
+fn findings_that_can_not_be_written_are_found_again_and_nothing_is_counted_twice() {
+    let folder = folder();
+    // What the report is first written to is in the way.
+    let in_the_way = folder.path().join("found/.report.html.part");
+    fs::create_dir_all(&in_the_way).unwrap();
+    // One thread reads one chunk of a file at a time.
+    let more = ["--once", "--look-every", "7d", "--threads", "1"];
+    let exchanges = world().join("exchanges");
+    watch(&exchanges, folder.path(), &more).failed(1, &[".report.html.part"]);
+    fs::remove_dir(&in_the_way).unwrap();
+    let ran = watch(&exchanges, folder.path(), &more).succeeded();
+    let all = all_lines().len();
+    let counted = format!("Counted {},{:03} exchanges in all", all / 1000, all % 1000);
+    assert!(ran.stdout.contains(&counted), "{counted}: {}", ran.stdout);
+    assert_same(&folder.path().join("found"), of_the_month());
+}
+
+#[test]
 fn a_look_within_an_epoch_finds_what_a_hunt_up_to_then_finds() {
     let folder = folder();
     let until = START_US + 24 * DAY_US;
