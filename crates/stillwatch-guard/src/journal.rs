@@ -200,6 +200,11 @@ impl Journal {
         self.locked().lost
     }
 
+    /// Lines that wait in memory for room on the disk.
+    pub fn waiting(&self) -> usize {
+        memchr::memchr_iter(b'\n', &self.locked().backlog).count()
+    }
+
     /// Forces what was written to the disk.
     ///
     /// # Errors
@@ -318,12 +323,18 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
 /// Makes a segment that is whole as soon as it has its name.
 fn new_segment(folder: &Path, number: u64, lines: &[u8]) -> io::Result<File> {
     let part = folder.join(format!(".{number:020}.part"));
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).read(true).open(&part)?;
-    file.write_all(HEADER.as_bytes())?;
-    file.write_all(lines)?;
-    fs::rename(&part, path(folder, number))?;
-    Ok(file)
+    let write = || {
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).read(true).open(&part)?;
+        file.write_all(HEADER.as_bytes())?;
+        file.write_all(lines)?;
+        fs::rename(&part, path(folder, number))?;
+        Ok(file)
+    };
+    write().inspect_err(|_| {
+        // It is tried again every second, under another name.
+        let _ = fs::remove_file(&part);
+    })
 }
 
 /// Where a segment is.

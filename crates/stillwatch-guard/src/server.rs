@@ -248,6 +248,12 @@ impl Running {
             keeper.seal_now()
         });
         let finished = finished.await;
+        let waiting = self.guard.journal.waiting();
+        if waiting > 0 {
+            (self.keeper.say)(&format!(
+                "{waiting} lines of the journal have found no room on the disk and are lost"
+            ));
+        }
         self.keeper.published().await;
         self.following.shutdown().await;
         drop(self.guard);

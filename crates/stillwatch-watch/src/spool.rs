@@ -3,7 +3,7 @@
 //!
 //! A segment is closed at [`SEGMENT_BYTES`]; closed segments are removed by the checkpoint
 //! that covers them, but of what was delivered the last [`Spool::kept_bytes`]. Bound: what
-//! has come and is not covered yet; where the disk is full the source waits.
+//! has come and is not covered yet; where the disk is full the watch ends.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};

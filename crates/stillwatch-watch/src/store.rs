@@ -527,6 +527,11 @@ fn split_row(row: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn broken(error: &dyn std::fmt::Display) -> String {
+    let error = error.to_string();
+    // What the disk does not take or give says nothing of what is on it.
+    if error.contains("I/O error") {
+        return error;
+    }
     format!(
         "{error}; it can't be read as it is. Move the folder away and begin anew: a new state \
          counts again what its sources still hold"

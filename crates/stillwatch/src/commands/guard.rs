@@ -332,8 +332,9 @@ fn write_secret(path: &Path, key: &str) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    writeln!(file, "{key}")?;
-    file.sync_all()
+    let written = writeln!(file, "{key}").and_then(|()| file.sync_all());
+    // The next start would take a part of it for the key.
+    written.inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 impl From<GuardError> for Failure {

@@ -5,8 +5,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
 use crate::setting::{
     FINDINGS, Ran, START_US, bare, folder, hunt, names, parts, run, stillwatch, text, world,
@@ -198,49 +196,4 @@ fn control_c_stops_and_leaves_nothing_unfinished() {
     let sketch = ["sketch", "--exchanges", text(&exchanges), "--out", text(&sketches)];
     interrupt(&sketch, "sketch").failed(1, &["stopped"]);
     assert!(!sketches.exists());
-}
-
-/// A file system of one mebibyte, which only root can make; gone when dropped.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success()).then_some(SmallDisk(at))
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Whoever still has a file open there has it for a moment only.
-        for _ in 0..50 {
-            if Command::new("umount").arg(self.0).status().is_ok_and(|status| status.success()) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-#[test]
-fn a_full_disk() {
-    let folder = folder();
-    let Some(disk) = SmallDisk::mount(folder.path()) else {
-        eprintln!("skipped: a small file system can't be mounted here");
-        return;
-    };
-    let exchanges = world().join("exchanges");
-    let findings = disk.0.join("findings");
-    // The report alone is larger than the disk.
-    hunt(&[&exchanges], &findings).failed(1, &["No space left on device"]);
-    assert!(!findings.exists(), "{:?}", names(&findings));
-    let sketches = disk.0.join("sketches");
-    run(&["sketch", "--exchanges", text(&exchanges), "--out", text(&sketches)])
-        .failed(1, &["No space left on device", "sketches"]);
-    assert!(!sketches.exists());
-    let world = disk.0.join("world");
-    run(&["simulate", "--seed", "1", "--out", text(&world), "--exchanges", "200000"])
-        .failed(1, &["No space left on device"]);
-    assert!(!world.exists());
 }

@@ -6,6 +6,8 @@ mod bad_input;
 mod bench;
 mod duel;
 mod findings;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod guard;
 mod live;
 mod nats;

@@ -19,7 +19,7 @@ const BATCHES: u64 = 600;
 const IN_A_BATCH: u64 = 20;
 
 /// An export of a batch's exchanges.
-fn export(batch: u64) -> String {
+pub fn export(batch: u64) -> String {
     let attribute =
         |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
     let span = |number: u64| {
@@ -40,7 +40,7 @@ fn export(batch: u64) -> String {
 }
 
 /// Sends an export; whether it was acknowledged.
-fn is_taken(to: SocketAddr, export: &str) -> bool {
+pub fn is_taken(to: SocketAddr, export: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(to) else { return false };
     let head = format!(
         "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\

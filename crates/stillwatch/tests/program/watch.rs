@@ -91,7 +91,7 @@ pub fn all_lines() -> &'static [String] {
 }
 
 /// The arguments of a watch over the world's accounts and releases.
-fn arguments<'a>(exchanges: &'a str, folder: &'a Path, more: &[&'a str]) -> Vec<String> {
+pub fn arguments<'a>(exchanges: &'a str, folder: &'a Path, more: &[&'a str]) -> Vec<String> {
     let accounts = world().join("accounts.parquet");
     let releases = world().join("releases.parquet");
     let (out, state) = (folder.join("found"), folder.join("state"));
@@ -114,7 +114,7 @@ fn arguments<'a>(exchanges: &'a str, folder: &'a Path, more: &[&'a str]) -> Vec<
     arguments
 }
 
-fn watch(exchanges: &Path, folder: &Path, more: &[&str]) -> crate::setting::Ran {
+pub fn watch(exchanges: &Path, folder: &Path, more: &[&str]) -> crate::setting::Ran {
     let arguments = arguments(text(exchanges), folder, more);
     run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -133,7 +133,7 @@ fn hunted(exchanges: &Path, folder: &Path, period: &[&str]) -> PathBuf {
 const MONTH: [&str; 4] = ["--from", "2026-03-02T00:00:00Z", "--to", "2026-03-30T00:00:00Z"];
 
 /// What a hunt finds in the world's four weeks.
-fn of_the_month() -> &'static Path {
+pub fn of_the_month() -> &'static Path {
     static FOUND: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = FOUND.get_or_init(|| {
         let folder = folder();
@@ -147,7 +147,7 @@ fn of_the_month() -> &'static Path {
 }
 
 #[track_caller]
-fn assert_same(found: &Path, expected: &Path) {
+pub fn assert_same(found: &Path, expected: &Path) {
     for name in FINDINGS {
         let [one, other] = [found, expected].map(|folder| fs::read(folder.join(name)).unwrap());
         assert!(one == other, "{name} of {} and {}", found.display(), expected.display());

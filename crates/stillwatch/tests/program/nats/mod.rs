@@ -4,4 +4,4 @@
 mod exchanges;
 mod limits;
 mod server;
-mod verdicts;
+pub mod verdicts;
