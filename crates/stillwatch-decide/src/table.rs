@@ -92,7 +92,9 @@ impl Table {
                 let duration_us = policy.rules.get(rule).map_or(0, |rule| rule.duration_us());
                 let account = member.account_id.as_str();
                 let ends = |begins: Time| Time(begins.0.saturating_add(duration_us));
-                let begins = match history.begun(account) {
+                // What began at a time that has not come, by a clock that was set back since,
+                // begins now: else it would last for as much longer.
+                let begins = match history.begun(account).filter(|begins| *begins <= now) {
                     // Every response ends, unless the account went on after its end.
                     Some(begins) if now < ends(begins) => begins,
                     Some(begins) if campaign.last_seen <= ends(begins) => continue,
@@ -382,6 +384,24 @@ mod tests {
         let verdict = world.table.decide(&who, at(0.0));
         assert_eq!(verdict.response(), Response::Record);
         assert_eq!(verdict.intended.gravest(), Response::Slow);
+    }
+
+    #[test]
+    fn what_began_by_a_clock_that_was_wrong_lasts_no_longer() {
+        let mut world = World::new(POLICY);
+        let findings = [finding("c", Some(40.0), &["a"])];
+        world.load(1.0, &findings);
+        // A year ahead and back: what had begun goes on where it was.
+        let mut later = finding("c, grown", Some(50.0), &["a", "b"]);
+        later.campaign.last_seen = at(0.5);
+        world.load(366.0, std::slice::from_ref(&later));
+        assert_eq!((world.decide(366.0, "a"), world.decide(366.0, "b")), ("allow", "slow"));
+        assert_eq!(world.load(2.5, std::slice::from_ref(&later)), 1);
+        assert_eq!((world.decide(2.5, "a"), world.decide(2.5, "b")), ("refuse", "slow"));
+        assert_eq!((world.decide(3.5, "b"), world.decide(5.5, "b")), ("refuse", "allow"));
+        // An hour back is no reason to begin again with what began before.
+        assert_eq!(world.load(2.4, &[later]), 1, "b alone");
+        assert_eq!((world.decide(2.4, "a"), world.decide(2.4, "b")), ("refuse", "slow"));
     }
 
     #[test]

@@ -218,11 +218,12 @@ impl Journal {
         file.sync_data()
     }
 
-    /// Whether the segment is large or old enough to be closed; an empty one never is.
+    /// Whether the segment is large or old enough to be closed; an empty one never is. By a
+    /// clock that was set back by so much, it is old too.
     pub fn is_due(&self, now: Time, age_us: i64) -> bool {
         let segment = self.locked();
-        segment.lines > 0
-            && (segment.length >= SEGMENT_BYTES_MAX || now.0 - segment.opened.0 >= age_us)
+        let age = now.0.saturating_sub(segment.opened.0).saturating_abs();
+        segment.lines > 0 && (segment.length >= SEGMENT_BYTES_MAX || age >= age_us)
     }
 
     /// Closes the segment and begins the next one.

@@ -94,7 +94,9 @@ pub fn recover(journal: &Path, records: &Path) -> Result<(u64, Sealed), GuardErr
         total.unfinished += sealed.unfinished;
         total.broken += sealed.broken;
     }
-    Ok((numbers.last().copied().unwrap_or(0), total))
+    // By a clock that was set back since, the next one would be before these.
+    let sealed = self::numbers(records).map_err(GuardError::at("read", records))?;
+    Ok((numbers.last().max(sealed.last()).copied().unwrap_or(0), total))
 }
 
 /// Makes a Parquet file of a closed segment and removes the segment. A segment without

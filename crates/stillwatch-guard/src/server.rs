@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ const HEADERS_MAX: usize = 128;
 const STREAMS_MAX: u32 = 1_000;
 /// How often files are looked at, and the journal is forced to the disk.
 const TICK: Duration = Duration::from_secs(1);
+/// A clock that goes back by more was set, and not only slowed down.
+const SET_BACK_US: i64 = 5 * SECOND_US;
 /// How long the last records may take to be published at the end.
 const PUBLISH: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no room for another connection.
@@ -138,6 +141,7 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         records,
         seal_us: i64::try_from(settings.seal_seconds).unwrap_or(i64::MAX / SECOND_US) * SECOND_US,
         say: settings.say,
+        looked: AtomicI64::new(now.0),
         waiting: Mutex::default(),
         away,
         sealed: Notify::new(),
@@ -369,7 +373,7 @@ async fn keep(keeper: Arc<Keeper>, mut stopped: watch::Receiver<bool>) {
         }
         let keeper = Arc::clone(&keeper);
         let _ = tokio::task::spawn_blocking(move || {
-            keeper.reload(false);
+            keeper.reload(keeper.is_set_back());
             keeper.records();
         })
         .await;
@@ -384,6 +388,8 @@ pub struct Keeper {
     records: std::path::PathBuf,
     seal_us: i64,
     say: fn(&str),
+    /// The time of the last look at files, in microseconds.
+    looked: AtomicI64,
     waiting: Mutex<Waiting>,
     /// What NATS doesn't give or take at present.
     pub away: Away,
@@ -401,6 +407,18 @@ struct Waiting {
 }
 
 impl Keeper {
+    /// Whether the clock was set back since this was asked last: what began meanwhile has to
+    /// begin anew.
+    fn is_set_back(&self) -> bool {
+        let now = (self.guard.clock)().0;
+        let back_us = self.looked.swap(now, Ordering::Relaxed).saturating_sub(now);
+        if back_us < SET_BACK_US {
+            return false;
+        }
+        (self.say)(&format!("the clock was set back by {} seconds", back_us / SECOND_US));
+        true
+    }
+
     fn reload(&self, always: bool) {
         let guard = &self.guard;
         match guard.live.reload((guard.clock)(), always) {

@@ -157,6 +157,8 @@ impl Traces {
 
     /// Its end, by what was measured of it; no status where nothing was answered.
     pub fn end(&self, traced: Traced, status: Option<u16>, measured: &Measured, now: Time) {
+        // A clock that was set back ends nothing before it began.
+        let now = now.max(traced.sent.unwrap_or(traced.began));
         let is_aborted = measured.response_finish_reason.as_deref() == Some("aborted");
         // The names are HTTP's (a status from 500 on is the server's error, from 400 on
         // the client's) and, where an answer broke off, ours.
@@ -204,7 +206,7 @@ impl Traced {
 
     /// It is passed on.
     pub fn sent(&mut self, now: Time) {
-        self.sent = Some(now);
+        self.sent = Some(now.max(self.began));
     }
 
     /// The model's call.

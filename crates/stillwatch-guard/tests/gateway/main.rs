@@ -5,6 +5,7 @@ mod advice;
 mod agreement;
 mod bad_input;
 mod clients;
+mod clocks;
 mod envoy;
 mod passing;
 mod reasoning;
