@@ -83,7 +83,7 @@ pub async fn start(settings: Settings) -> Result<Running, GuardError> {
         let what = format!("the key for administration needs at least {ADMIN_KEY_BYTES_MIN} bytes");
         return Err(GuardError::Usage(what));
     }
-    let upstream = Upstream::new(&settings.upstream)?;
+    let upstream = Upstream::new(&settings.upstream, settings.say)?;
     let now = (settings.clock)();
     let (state, history) = State::open(&settings.state)?;
     let (journal_folder, records) = (state.journal.clone(), state.records.clone());

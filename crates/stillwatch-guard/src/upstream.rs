@@ -1,5 +1,7 @@
 //! The model's API: a pooled client, and where a request goes.
 
+use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +31,9 @@ pub struct Upstream {
     scheme: Scheme,
     authority: Authority,
     prefix: String,
+    /// No connection came about when one was wanted last, and that was said.
+    is_away: AtomicBool,
+    say: fn(&str),
 }
 
 #[derive(Debug)]
@@ -38,12 +43,13 @@ enum AnyClient {
 }
 
 impl Upstream {
-    /// A client for a base URL.
+    /// A client for a base URL; `say` is told when no connection comes about, and when one
+    /// does again.
     ///
     /// # Errors
     /// The URL is not one of `http` or `https` with a host, or the system has no root
     /// certificates.
-    pub fn new(base: &Uri) -> Result<Self, GuardError> {
+    pub fn new(base: &Uri, say: fn(&str)) -> Result<Self, GuardError> {
         let wrong = || {
             GuardError::Usage(format!(
                 "--upstream {base} is no URL such as https://api.example.com/v1 without a query"
@@ -66,7 +72,10 @@ impl Upstream {
             let connector = HttpsConnectorBuilder::new()
                 .with_native_roots()
                 .map_err(|error| {
-                    GuardError::Usage(format!("the system has no root certificates: {error}"))
+                    GuardError::Usage(format!(
+                        "nothing to check the certificate of --upstream with; SSL_CERT_FILE can \
+                         name a file of root certificates: {error}"
+                    ))
                 })?
                 .https_only()
                 .enable_http1()
@@ -76,7 +85,7 @@ impl Upstream {
             AnyClient::Plain(builder.build(connector))
         };
         let prefix = base.path().trim_end_matches('/').to_owned();
-        Ok(Upstream { client, scheme, authority, prefix })
+        Ok(Upstream { client, scheme, authority, prefix, is_away: AtomicBool::new(false), say })
     }
 
     /// Where a request to this path goes; none for a path that can't be one.
@@ -100,9 +109,43 @@ impl Upstream {
     /// # Errors
     /// There is no connection, or it broke before the answer's head.
     pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Error> {
-        match &self.client {
+        let answer = match &self.client {
             AnyClient::Plain(client) => client.request(request).await,
             AnyClient::Tls(client) => client.request(request).await,
+        };
+        match &answer {
+            Err(error) if error.is_connect() => self.away(error),
+            Ok(_) if self.is_away.load(Ordering::Relaxed) => self.back(),
+            _ => {}
+        }
+        answer
+    }
+
+    /// Says, the first time, why there is no connection. Clients are not told.
+    fn away(&self, error: &Error) {
+        if self.is_away.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // What lies deepest says it plainly.
+        let mut cause = error.source();
+        let mut why = error.to_string();
+        while let Some(error) = cause {
+            why = error.to_string();
+            cause = error.source();
+        }
+        let hint = if why.contains("UnknownIssuer") {
+            "; SSL_CERT_FILE can name a file with the certificates of a private authority"
+        } else {
+            ""
+        };
+        let Upstream { scheme, authority, .. } = self;
+        (self.say)(&format!("no connection to {scheme}://{authority}: {why}{hint}"));
+    }
+
+    fn back(&self) {
+        if self.is_away.swap(false, Ordering::Relaxed) {
+            let Upstream { scheme, authority, .. } = self;
+            (self.say)(&format!("{scheme}://{authority} answers again"));
         }
     }
 }
@@ -146,13 +189,13 @@ mod tests {
     #[test]
     fn a_path_prefix_is_kept() {
         let at = |base: &str, path: &'static str| {
-            let upstream = Upstream::new(&base.parse().unwrap()).unwrap();
+            let upstream = Upstream::new(&base.parse().unwrap(), |_| {}).unwrap();
             upstream.uri(&PathAndQuery::from_static(path)).unwrap().to_string()
         };
         assert_eq!(at("http://h:81", "/v1/x?y=1"), "http://h:81/v1/x?y=1");
         assert_eq!(at("http://h/api/", "/v1//x"), "http://h/api/v1//x");
         for wrong in ["/v1", "ftp://h", "http://u:p@h/", "http://h/?a=1"] {
-            assert!(Upstream::new(&wrong.parse().unwrap()).is_err(), "{wrong}");
+            assert!(Upstream::new(&wrong.parse().unwrap(), |_| {}).is_err(), "{wrong}");
         }
     }
 

@@ -83,15 +83,24 @@ pub struct Guard {
 
 impl Guard {
     pub fn start(model: &Model, state: &Path, more: &[&str]) -> Self {
-        let upstream = format!("http://{}", model.address);
+        Guard::run(Guard::command(&format!("http://{}", model.address), state, more))
+    }
+
+    /// The program as a guard before this API.
+    pub fn command(upstream: &str, state: &Path, more: &[&str]) -> Command {
         let arguments = [
             &["guard", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"][..],
-            &["--seal-every", "1", "--upstream", &upstream, "--state", text(state)],
+            &["--seal-every", "1", "--upstream", upstream, "--state", text(state)],
             more,
         ]
         .concat();
         let mut command = stillwatch(&arguments);
-        command.env_remove("STILLWATCH_ADMIN_KEY").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("STILLWATCH_ADMIN_KEY");
+        command
+    }
+
+    pub fn run(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

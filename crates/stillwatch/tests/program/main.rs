@@ -9,6 +9,7 @@ mod findings;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod guard;
+mod https;
 mod live;
 mod nats;
 mod readme;
