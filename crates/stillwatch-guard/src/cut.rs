@@ -1,4 +1,4 @@
-//! Streams that are held to a cap, and what ends a stream before its time.
+//! Answers that are held to a cap, and what ends a stream before its time.
 //!
 //! A cap is written into the request (`edit`), and most vendors keep to it. A cutter is
 //! for those that don't: it counts what a stream gives and ends it, in the client's own
@@ -6,8 +6,10 @@
 //!
 //! How many tokens an event holds only the vendor knows, and most say it at the end. What
 //! is counted until then is an estimate that should rather be too low than too high, so
-//! that an answer that keeps to its cap is never cut: see [`Count::tokens`].
+//! that an answer that keeps to its cap is never cut: see [`Count::tokens`]. Answers in one
+//! piece say it beside the text, and are held until they are whole ([`document`]).
 
+mod document;
 mod response;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use crate::api::{Dialect, Endpoint};
 use crate::json::{Fields, elements, whole};
 use crate::refusal::Refusal;
 use crate::sse::{self, Events, TooLong};
+use crate::thin::DOCUMENT_BYTES_MAX;
 
 use self::response::Response;
 
@@ -56,6 +59,8 @@ pub struct Cutter {
     count: Count,
     open: Open,
     is_cut: bool,
+    /// What has come of an answer in one piece; none for a stream.
+    held: Option<Vec<u8>>,
 }
 
 /// What has to be closed when the stream is cut.
@@ -85,16 +90,29 @@ impl Cutter {
             Endpoint::Embeddings | Endpoint::Other => Open::Other,
         };
         let (events, count) = (Events::default(), Count::default());
-        Cutter { endpoint, tokens_max, events, count, open, is_cut: false }
+        Cutter { endpoint, tokens_max, events, count, open, is_cut: false, held: None }
+    }
+
+    /// For an answer in one piece.
+    #[must_use]
+    pub fn of_document(endpoint: Endpoint, tokens_max: u64) -> Self {
+        Cutter { held: Some(Vec::new()), ..Cutter::new(endpoint, Some(tokens_max)) }
     }
 
     /// Takes a piece of the stream and gives each event that may pass, with the output
     /// tokens that it adds; nothing more once the stream is cut.
     ///
     /// # Errors
-    /// An event is too long to be read.
+    /// An event, or an answer in one piece, is too long to be read.
     pub fn feed(&mut self, piece: &[u8], mut pass: impl FnMut(&[u8], u64)) -> Result<(), TooLong> {
-        let Cutter { endpoint, tokens_max, events, count, open, is_cut } = self;
+        let Cutter { endpoint, tokens_max, events, count, open, is_cut, held } = self;
+        if let Some(held) = held {
+            if held.len() + piece.len() > DOCUMENT_BYTES_MAX {
+                return Err(TooLong);
+            }
+            held.extend_from_slice(piece);
+            return Ok(());
+        }
         events.feed(piece, |event| {
             if *is_cut {
                 return;
@@ -126,10 +144,18 @@ impl Cutter {
         self.is_cut
     }
 
-    /// What came after the last whole event, at the stream's own end.
+    /// What may pass at the answer's own end: what came after the last whole event, or all of
+    /// an answer in one piece, shortened where it has to be.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
-        if self.is_cut { Vec::new() } else { self.events.rest() }
+        match self.held {
+            Some(held) => {
+                let tokens_max = self.tokens_max.unwrap_or(u64::MAX);
+                document::shortened(self.endpoint, &held, tokens_max).unwrap_or(held)
+            }
+            None if self.is_cut => Vec::new(),
+            None => self.events.rest(),
+        }
     }
 }
 

@@ -128,11 +128,11 @@ impl Guard {
 /// The campaign from whose bucket something was taken, and how many tokens.
 pub(crate) type Taken = (Arc<InForce>, u64);
 
-/// Settles what was taken with what an exchange has cost; none for a status where nothing
-/// was answered.
+/// Settles what was taken with what an exchange has cost; no status where the client broke
+/// off before there was one: nothing is taken of what is not passed on.
 pub(crate) fn settle(taken: &Taken, status: Option<u16>, measured: &Measured, now: i64) {
     let (campaign, taken) = taken;
-    let is_success = status.is_some_and(|status| status < 400);
+    let is_success = status.is_none_or(|status| status < 400);
     // Without the vendor's figure, as when the client breaks off, what was taken counts as
     // used: else breaking off would be free.
     let used = match (is_success, measured.usage_output_tokens) {
@@ -550,7 +550,9 @@ async fn exchange(
     if !reply.status().is_success() {
         return Ok((reply, answer, changes));
     }
-    let Form { is_plain, is_stream, .. } = Form::of(reply.headers());
+    let Form { is_plain, is_stream, is_json, .. } = Form::of(reply.headers());
+    let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
+    let tokens_max = cap.map(|cap| u64::from(cap.output_tokens) * u64::from(cap.choices));
     if let Some(bound) = reasoning.filter(|_| policy.binds_reasoning()) {
         if !is_plain {
             return Err(Refusal::NotThinned);
@@ -559,12 +561,12 @@ async fn exchange(
     }
     if is_stream {
         changes.follows_verdict = policy.cut_streams;
-        let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
-        let tokens_max = cap.map(|cap| u64::from(cap.output_tokens) * u64::from(cap.choices));
         changes.is_paced = policy.pace_streams && verdict.responses.has(Deed::Slow);
         if is_plain && (tokens_max.is_some() || changes.is_paced) {
             changes.cutter = Some(Cutter::new(endpoint, tokens_max));
         }
+    } else if is_plain && is_json && endpoint != Endpoint::Embeddings {
+        changes.cutter = tokens_max.map(|most| Cutter::of_document(endpoint, most));
     }
     Ok((reply, answer, changes))
 }

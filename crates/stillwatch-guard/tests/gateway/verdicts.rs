@@ -1,8 +1,10 @@
 //! What each verdict does, in each dialect.
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::setting::{Mock, World, chunk, chunked_head, last_chunk, post, send};
+use crate::setting::{Act, Mock, World, chunk, chunked_head, eventually, last_chunk, post, send};
 
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
@@ -115,6 +117,47 @@ async fn cap_and_withhold() {
     let records = world.records_of(running).await;
     assert_eq!(records[0]["request_max_tokens"], "900", "the record has what was asked for");
     assert_eq!(records[0]["request_top_logprobs"], "5");
+}
+
+#[tokio::test]
+async fn capped_though_the_upstream_keeps_to_no_cap() {
+    let text = "0123456789".repeat(40);
+    let document = |choices: &str| {
+        format!(
+            r#"{{"choices":[{choices}],"usage":{{"prompt_tokens":1,"completion_tokens":100}}}}"#
+        )
+    };
+    let choice = |text: &str, reason: &str, more: &str| {
+        format!(r#"{{"message":{{"content":"{text}"}},"finish_reason":"{reason}"{more}}}"#)
+    };
+    let whole = document(&choice(&text, "stop", ""));
+    let mock = Mock::saying("application/json; charset=utf-8", whole.clone()).await;
+    let world = World::new(mock.address, &policy("\"cap\"")).with_finding("c1", &["sk-bad"]);
+    let running = world.start().await;
+    let answer = send(running.listen, &post(CHAT, "sk-bad", "{}")).await;
+    assert_eq!(answer.body, document(&choice(&text[..200], "length", r#","logprobs":null"#)));
+    assert!(answer.is_whole);
+    let other = send(running.listen, &post(CHAT, "sk-good", "{}")).await;
+    assert_eq!(other.body, whole);
+    let records = world.records_of(running).await;
+    assert_eq!(records[0]["response_finish_reason"], "length");
+    assert_eq!(records[0]["usage_output_tokens"], "100", "the vendor's figure");
+}
+
+#[tokio::test]
+async fn breaking_off_before_the_answer_is_not_free() {
+    let mock = Mock::start(|_| vec![Act::Hang]).await;
+    let world = World::new(mock.address, &policy("\"slow\"")).with_finding("c1", &["sk-bad"]);
+    let running = world.start().await;
+    // 60 of the 100 tokens of a burst.
+    let request = post(CHAT, "sk-bad", r#"{"max_tokens":60}"#);
+    let mut stream = TcpStream::connect(running.listen).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    eventually(|| mock.count() == 1).await;
+    drop(stream);
+    eventually(|| *mock.closed.lock().unwrap() == 1).await;
+    assert_eq!(send(running.listen, &request).await.status, 429);
+    running.stop().await.unwrap();
 }
 
 #[tokio::test]
