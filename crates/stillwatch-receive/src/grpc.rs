@@ -28,6 +28,7 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         let code = match refused {
             Refused::Busy => Code::Unavailable,
+            Refused::NoKey => Code::Unauthenticated,
             Refused::TooLong | Refused::Malformed => Code::InvalidArgument,
         };
         Status::new(code, refused.message())
@@ -46,7 +47,8 @@ pub async fn answer(
         _ => return Status::unimplemented("traces and logs are received here").into_http(),
     };
     // How long it is, is not known before it has come.
-    let room = match intake.room(EXPORT_BYTES_MAX) {
+    let room = intake.let_in(request.headers()).and_then(|()| intake.room(EXPORT_BYTES_MAX));
+    let room = match room {
         Ok(room) => room,
         Err(refused) => return Status::from(refused).into_http(),
     };

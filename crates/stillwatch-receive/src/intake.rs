@@ -7,12 +7,15 @@ use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
+use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use serde_json::Value;
 use stillwatch_ingest::{Delivery, Options, received};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::access::Key;
 
 /// The longest export, in bytes, compressed or not.
 pub const EXPORT_BYTES_MAX: usize = 16 << 20;
@@ -42,6 +45,8 @@ pub enum Refused {
     Busy,
     TooLong,
     Malformed,
+    /// The sender does not have the key.
+    NoKey,
 }
 
 impl Refused {
@@ -51,6 +56,7 @@ impl Refused {
             Refused::Busy => "more comes than can be written down; send it again",
             Refused::TooLong => "the export is longer than 16 MiB; send smaller batches",
             Refused::Malformed => "the export can't be read as OTLP",
+            Refused::NoKey => "the key is missing or wrong; send it as authorization: Bearer KEY",
         }
     }
 }
@@ -92,6 +98,7 @@ struct Counters {
 #[derive(Debug)]
 pub struct Intake {
     options: Options,
+    key: Option<Key>,
     to: SyncSender<Delivery>,
     room: Arc<Semaphore>,
     at_once: Arc<Semaphore>,
@@ -99,9 +106,10 @@ pub struct Intake {
 }
 
 impl Intake {
-    pub fn new(options: Options, to: SyncSender<Delivery>) -> Self {
+    pub fn new(options: Options, key: Option<Key>, to: SyncSender<Delivery>) -> Self {
         Intake {
             options,
+            key,
             to,
             room: Arc::new(Semaphore::new(EXPORTS_KIB_MAX)),
             at_once: Arc::new(Semaphore::new(AT_ONCE_MAX)),
@@ -118,6 +126,14 @@ impl Intake {
             rejected: read(rejected),
             passed_over: read(passed_over),
             refused: read(refused),
+        }
+    }
+
+    /// Whether its sender may send an export.
+    pub fn let_in(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        match &self.key {
+            Some(key) if !key.is_in(headers) => Err(self.refuse(Refused::NoKey)),
+            _ => Ok(()),
         }
     }
 

@@ -7,16 +7,18 @@
 //! is answered so that it is sent again; whatever never can is counted and said to the
 //! sender.
 //!
-//! Nothing is encrypted and nobody has to say who they are: the listeners are for a
-//! network of one's own.
+//! Nothing is encrypted, and senders have to say who they are where a key is set (`access`):
+//! the listeners are for a network of one's own, or stand behind a proxy that ends TLS.
 //!
 //! Must stay without detection, the engine, terminals and the clock.
 
+mod access;
 mod grpc;
 mod intake;
 mod server;
 mod web;
 
+pub use access::Key;
 pub use intake::Counts;
 pub use server::{ReceiveError, Running, Settings, start};
 

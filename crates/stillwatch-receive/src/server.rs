@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::access::Key;
 use crate::intake::{Counts, Intake};
 use crate::{grpc, web};
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub grpc: Option<SocketAddr>,
     /// Where OTLP/HTTP is received, if it is.
     pub http: Option<SocketAddr>,
+    /// What senders have to have; without it anybody may send.
+    pub key: Option<Key>,
     /// How what is received will be read.
     pub read: Options,
 }
@@ -71,7 +74,7 @@ pub struct Running {
 /// # Errors
 /// An address can't be used.
 pub async fn start(settings: Settings, to: SyncSender<Delivery>) -> Result<Running, ReceiveError> {
-    let intake = Arc::new(Intake::new(settings.read, to));
+    let intake = Arc::new(Intake::new(settings.read, settings.key, to));
     let (stop, stopped) = watch::channel(false);
     let mut listeners = Vec::new();
     let (mut grpc, mut http) = (None, None);

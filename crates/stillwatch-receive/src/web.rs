@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -53,6 +55,9 @@ pub async fn answer(intake: Arc<Intake>, request: Request<Incoming>) -> Response
             return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, what);
         }
     };
+    if let Err(refused) = intake.let_in(request.headers()) {
+        return problem(encoding, refused);
+    }
     let is_gzip = match header(CONTENT_ENCODING).as_str() {
         "" | "identity" => false,
         "gzip" => true,
@@ -114,6 +119,7 @@ fn told(encoding: Encoding, signal: Signal, taken: Taken) -> Response<Full<Bytes
 fn problem(encoding: Encoding, refused: Refused) -> Response<Full<Bytes>> {
     let status = match refused {
         Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::NoKey => StatusCode::UNAUTHORIZED,
         Refused::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
         Refused::Malformed => StatusCode::BAD_REQUEST,
     };
@@ -124,9 +130,12 @@ fn problem(encoding: Encoding, refused: Refused) -> Response<Full<Bytes>> {
         Encoding::Json => json!({ "code": code, "message": message }).to_string().into_bytes(),
     };
     let mut answer = written(status, encoding, body);
-    if refused == Refused::Busy {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(AGAIN_SECONDS));
-    }
+    let (name, value) = match refused {
+        Refused::Busy => (RETRY_AFTER, HeaderValue::from(AGAIN_SECONDS)),
+        Refused::NoKey => (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        Refused::TooLong | Refused::Malformed => return answer,
+    };
+    answer.headers_mut().insert(name, value);
     answer
 }
 

@@ -24,7 +24,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use serde_json::{Value, json};
 use stillwatch_ingest::{Delivery, Options, ReceivedExchange};
-use stillwatch_receive::{Counts, Running, Settings, start};
+use stillwatch_receive::{Counts, Key, Running, Settings, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -35,13 +35,17 @@ const NOW_NS: u64 = 1_772_409_600_000_000_000;
 
 fn settings() -> Settings {
     let any = Some("127.0.0.1:0".parse().unwrap());
-    Settings { grpc: any, http: any, read: Options::default() }
+    Settings { grpc: any, http: any, key: None, read: Options::default() }
 }
 
 type Written = Arc<Mutex<Vec<ReceivedExchange>>>;
 
 /// A receiver, and what is written of what it receives.
 async fn started() -> (Running, Written) {
+    started_with(settings()).await
+}
+
+async fn started_with(settings: Settings) -> (Running, Written) {
     let (to, deliveries) = sync_channel(8);
     let written = Written::default();
     let all = Arc::clone(&written);
@@ -51,7 +55,7 @@ async fn started() -> (Running, Written) {
             done(true);
         }
     });
-    (start(settings(), to).await.unwrap(), written)
+    (start(settings, to).await.unwrap(), written)
 }
 
 /// A receiver of which nothing is taken unless the test takes it.
@@ -245,6 +249,42 @@ async fn what_is_no_export_is_refused_for_good() {
     assert_eq!(post(http, "/v1/traces", JSON, b"{}").await.0, 200);
     assert!(written.lock().unwrap().is_empty());
     assert_eq!(running.stop().await.refused, 6);
+}
+
+#[tokio::test]
+async fn without_the_key_nothing_is_taken() {
+    let key = Some(Key::new("r3ceive-0123456789"));
+    let (running, written) = started_with(Settings { key, ..settings() }).await;
+    let (grpc, http) = (running.grpc.unwrap(), running.http.unwrap());
+    let export = serde_json::to_vec(&traces()).unwrap();
+    for given in [
+        "",
+        "authorization: r3ceive-0123456789\r\n",
+        "authorization: Basic r3ceive-0123456789\r\n",
+        "authorization: Bearer \r\n",
+        "authorization: Bearer r3ceive-012345678\r\n",
+        "authorization: Bearer r3ceive-01234567890\r\n",
+    ] {
+        let (status, head, body) =
+            post(http, "/v1/traces", &format!("{JSON}{given}"), &export).await;
+        assert!(status == 401 && head.contains("www-authenticate: bearer"), "{given}: {head}");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], Code::Unauthenticated as i32);
+        assert!(!body.to_string().contains("r3ceive"), "{body}");
+    }
+    let mut client = LogsServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    assert_eq!(client.export(logs()).await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(written.lock().unwrap().is_empty());
+
+    let given = format!("{JSON}authorization: bearer r3ceive-0123456789\r\n");
+    assert_eq!(post(http, "/v1/traces", &given, &export).await.0, 200);
+    let mut request = tonic::Request::new(logs());
+    let value = "Bearer r3ceive-0123456789".parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    client.export(request).await.unwrap();
+    assert!(!written.lock().unwrap().is_empty());
+    let counts = running.stop().await;
+    assert_eq!((counts.exports, counts.refused), (2, 7));
 }
 
 #[tokio::test]

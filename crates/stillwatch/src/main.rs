@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod receiver;
 mod rehearsed;
+mod secret;
 mod session;
 mod stop;
 mod summary;

@@ -7,14 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use stillwatch_broker::Address;
 use stillwatch_exchange::Time;
-use stillwatch_guard::{
-    ADMIN_KEY_BYTES_MIN, Broker, GuardError, Running, Settings, Source, TraceSettings,
-};
+use stillwatch_guard::{Broker, GuardError, Running, Settings, Source, TraceSettings};
 
 use super::rehearse::{self, Rehearse};
 use crate::broker::{Nats, address};
 use crate::failure::Failure;
 use crate::output;
+use crate::secret::{checked, is_open_to_others};
 use crate::session::{Session, threads};
 
 /// Stands before a model API and answers campaigns by a policy
@@ -106,10 +105,6 @@ pub struct Guard {
 
 /// How long a request's head may take to arrive, and a connection stay idle.
 const HEAD: Duration = Duration::from_secs(30);
-
-/// Keys that stand in examples.
-const WELL_KNOWN: &[&str] =
-    &["changeme", "change-me", "password", "secret", "default", "example", "admin", "test"];
 
 /// Guards until it is told to end.
 pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
@@ -296,34 +291,6 @@ fn admin_key(state: &Path) -> Result<String, Failure> {
         }
         Err(error) => Err(Failure::at("read", &path)(error)),
     }
-}
-
-fn checked(key: String) -> Result<String, String> {
-    let lower = key.to_ascii_lowercase();
-    if key.len() < ADMIN_KEY_BYTES_MIN {
-        return Err(format!("it needs at least {ADMIN_KEY_BYTES_MIN} bytes"));
-    }
-    let mut different: Vec<u8> = key.bytes().collect();
-    different.sort_unstable();
-    different.dedup();
-    if different.len() < 6 || WELL_KNOWN.iter().any(|word| lower.contains(word)) {
-        return Err("it can be guessed".to_owned());
-    }
-    if key.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err("it has to be visible ASCII, to go into a header".to_owned());
-    }
-    Ok(key)
-}
-
-#[cfg(unix)]
-fn is_open_to_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_open_to_others(_: &Path) -> bool {
-    false
 }
 
 fn write_secret(path: &Path, key: &str) -> io::Result<()> {

@@ -12,7 +12,7 @@ use super::hunt::Input;
 use crate::broker::{Nats, address};
 use crate::failure::Failure;
 use crate::out_folder::OutFolder;
-use crate::receiver::Receiver;
+use crate::receiver::{ReceiveKey, Receiver};
 use crate::session::Session;
 use crate::summary::counted;
 use crate::tell::{Tell, Teller};
@@ -77,6 +77,9 @@ pub struct Watch {
     once: bool,
 
     #[command(flatten)]
+    receive_key: ReceiveKey,
+
+    #[command(flatten)]
     tell: Tell,
 
     /// Show excerpts of harvested prompts in the report.
@@ -96,7 +99,7 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     let mut hunt = args.input.settings(session, args.out.clone(), args.quote)?;
     let has_input = hunt.exchanges.iter().any(|path| path == "-");
     hunt.exchanges.retain(|path| path != "-");
-    let receiver = Receiver::asked(&mut hunt)?;
+    let receiver = Receiver::asked(&mut hunt, &args.receive_key)?;
     let (streams, paths): (Vec<String>, _) =
         hunt.exchanges.into_iter().partition(|path| Address::is_one(path));
     hunt.exchanges = paths;

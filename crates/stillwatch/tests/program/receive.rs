@@ -133,3 +133,28 @@ fn addresses_that_can_not_be_used() {
     watched(source, folder.path(), &["--once"]).failed(2, &["--once"]);
     watched(source, folder.path(), &["--exchanges", source]).failed(2, &["another address"]);
 }
+
+#[test]
+#[cfg(unix)]
+fn keys_that_can_not_be_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let (path, source) = (folder.path().join("key"), "otlp-http://127.0.0.1:0");
+    let with = |exchanges: &str, key: &str, mode: u32| {
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        watched(exchanges, folder.path(), &["--receive-key-file", text(&path)])
+    };
+    for (key, mode, why) in [
+        ("t3nantkey", 0o600, "16 bytes"),
+        ("changeme-changeme", 0o600, "guessed"),
+        ("t3nantkey-0123456789", 0o644, "chmod 600"),
+    ] {
+        let ran = with(source, key, mode).failed(2, &["the key for senders", why]);
+        assert!(!ran.stderr.contains("t3nantkey"), "{}", ran.stderr);
+    }
+    with(text(folder.path()), "t3nantkey-0123456789", 0o600).failed(2, &["nothing is received"]);
+    let mut command = stillwatch(&["watch", "--exchanges", source, "--out", text(folder.path())]);
+    let ran = command.env("STILLWATCH_RECEIVE_KEY", "short").output().unwrap();
+    Ran::from(ran).failed(2, &["STILLWATCH_RECEIVE_KEY", "16 bytes"]);
+}
