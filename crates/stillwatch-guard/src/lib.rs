@@ -15,7 +15,7 @@
 //! 6. *Relay* (`relay`): the answer passes as it comes, in as few writes as it allows,
 //!    and is measured (`answer`, `sse`), held to its cap (`cut`), thinned (`thin`) or
 //!    marked (`bind`) on its way.
-//! 7. *Finish*: however it ends, the journal learns of it; `seal` makes Parquet of it.
+//! 7. *Finish* (`underway`): however it ends, the journal learns of it; `seal` makes Parquet of it.
 //!
 //! Time and randomness are passed in with [`Settings`]. This crate must stay without
 //! detection and DataFusion.
@@ -51,6 +51,7 @@ mod state;
 mod steady;
 mod thin;
 mod traces;
+mod underway;
 mod upstream;
 
 pub use inputs::{InputError, read_credentials, read_findings, read_policy};

@@ -19,8 +19,8 @@ use tokio::time::{Instant, Sleep};
 use crate::answer::{Answer, Measured};
 use crate::bind::Binder;
 use crate::cut::Cutter;
-use crate::gateway::Underway;
 use crate::thin::{NotThinned, Thinner};
+use crate::underway::Underway;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -33,11 +33,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::answer::Answer;
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
-use crate::gateway::{Guard, Taken, VERDICT, read_answer, respond, settle, shut_out, verdict_said};
+use crate::gateway::{Guard, VERDICT, read_answer, respond, shut_out, verdict_said};
 use crate::keys::{Owner, credential};
 use crate::live::InForce;
 use crate::refusal::Refusal;
 use crate::thin::Thinner;
+use crate::underway::{Taken, settle};
 
 use super::Held;
 use super::message::{Head, pairs, set, set_all};
