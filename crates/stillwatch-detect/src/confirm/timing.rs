@@ -29,11 +29,12 @@
 //! * Zhang, Paxson (2011), «Detecting and analyzing automated activity on Twitter», PAM:
 //!   the marks of a clock
 
-use super::features::ones;
 use super::{
-    Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, Tail, View, percent, percent_more,
+    Confirm, Estimate, Explains, Features, M, MEASURED_MAX, Measure, Measured, Role, Sum, Tail,
+    View, percent, percent_more,
 };
 use crate::calendar::BINS;
+use crate::profile::Epoch;
 
 pub(super) const CHANNEL: Confirm = Confirm {
     name: "timing",
@@ -90,35 +91,92 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     for epoch in window.start..window.look {
         let days = &view.crowd.days[epoch - window.start];
         let hours = &view.crowd.hours[epoch - window.start];
-        let mut together = [0.0f64; BINS];
+        let mut together = Together::default();
+        // Nothing of one account is near anything of another: what is needed of them is
+        // called for all at once, before the first of it is worked on.
+        let epochs: Vec<(&Features, &Epoch)> = view
+            .members
+            .iter()
+            .zip(view.features())
+            .filter_map(|(&index, features)| {
+                let profile = &view.population.members()[index as usize].profile;
+                profile.epochs(epoch..epoch + 1).next().map(|(_, e)| (features, e))
+            })
+            .collect();
+        epochs.iter().for_each(|(_, e)| together.add(&e.active));
         // By hour, the members' probabilities on an ordinary day, and their squares.
-        let mut sums = [(0.0f64, 0.0f64); 24];
-        for (&index, features) in view.members.iter().zip(view.features()) {
-            let profile = &view.population.members()[index as usize].profile;
-            let Some((_, e)) = profile.epochs(epoch..epoch + 1).next() else { continue };
-            let mut active = 0.0;
-            for bin in ones(&e.active) {
-                together[bin] += 1.0;
-                active += 1.0;
-            }
+        let (mut sums, mut squares) = ([0.0f64; 24], [0.0f64; 24]);
+        for (features, e) in epochs {
+            let active = e.active.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
             let weights: f32 = features.hours.iter().zip(hours).map(|(own, busy)| own * busy).sum();
             let scale = active / weights.max(f32::MIN_POSITIVE);
-            for (sum, own) in sums.iter_mut().zip(&features.hours) {
+            for ((sum, square), own) in sums.iter_mut().zip(&mut squares).zip(&features.hours) {
                 let p = f64::from((own * scale).min(0.98));
-                sum.0 += p;
-                sum.1 += p * p;
+                *sum += p;
+                *square += p * p;
             }
         }
-        for (together, &(hour, busy)) in together.iter().zip(days) {
+        for (bin, &(hour, busy)) in days.iter().enumerate() {
             let busy = f64::from(busy);
-            let (p, p2) = sums[usize::from(hour) % 24];
-            let (p, p2) = (p * busy, p2 * busy * busy);
-            excess += (together - p).powi(2) - (p - p2);
+            let hour = usize::from(hour) % 24;
+            let (p, p2) = (sums[hour] * busy, squares[hour] * busy * busy);
+            excess += (f64::from(together.members(bin)) - p).powi(2) - (p - p2);
             expected_pairs += p * p - p2;
         }
     }
     // Fewer pairs than members were together even by chance: too thin to say.
     if expected_pairs >= view.members.len() as f64 {
         out[M::Together as usize] = Some(Estimate { value: excess / expected_pairs, error: 0.0 });
+    }
+}
+
+/// How many members were active in each bin: the digits of the counts of 64 bins side by
+/// side, so that a member's bins are added all at once and not one by one.
+#[derive(Default)]
+struct Together {
+    digits: [[u64; BINS / 64]; DIGITS],
+}
+
+const DIGITS: usize = MEASURED_MAX.ilog2() as usize + 1;
+
+impl Together {
+    fn add(&mut self, active: &[u64; BINS / 64]) {
+        let mut carry = *active;
+        for digit in &mut self.digits {
+            for (digit, carry) in digit.iter_mut().zip(&mut carry) {
+                (*digit, *carry) = (*digit ^ *carry, *digit & *carry);
+            }
+            if carry == [0; BINS / 64] {
+                return;
+            }
+        }
+    }
+
+    fn members(&self, bin: usize) -> u32 {
+        let digits = self.digits.iter().enumerate();
+        digits.map(|(place, digit)| (digit[bin / 64] >> (bin % 64) & 1) << place).sum::<u64>()
+            as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_counted_up_to_as_many_as_are_measured() {
+        let mut together = Together::default();
+        let mut counts = [0; BINS];
+        for member in 0..MEASURED_MAX as u64 {
+            let active = std::array::from_fn(|word| {
+                (member * 4 + word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+            });
+            together.add(&active);
+            for bin in 0..BINS {
+                counts[bin] += (active[bin / 64] >> (bin % 64) & 1) as u32;
+            }
+        }
+        assert_eq!(counts[64], MEASURED_MAX as u32);
+        assert_eq!(std::array::from_fn(|bin| together.members(bin)), counts);
     }
 }
