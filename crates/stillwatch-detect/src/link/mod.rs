@@ -160,34 +160,39 @@ fn active(population: &Population, until: usize) -> Vec<u32> {
 /// Accounts whose values are listed one after the other.
 const ACCOUNTS_AT_ONCE: usize = 256;
 
-/// The values of some channels that are wanted, with the accounts that have them, in
-/// their order.
+/// By channel, the values that are wanted with the accounts that have them, in their order.
+/// Account by account, so that each profile is fetched from memory once for all channels.
 fn pairs(
     population: &Population,
     active: &[u32],
     channels: &[LinkChannel],
     until: usize,
     wanted: impl Fn(u64) -> bool + Sync,
-) -> Vec<(u64, u32)> {
-    let mut pairs: Vec<(u64, u32)> = active
-        .par_chunks(ACCOUNTS_AT_ONCE)
-        .flat_map_iter(|accounts| {
-            let mut of_accounts = Vec::new();
-            for &i in accounts {
-                let member = &population.members()[i as usize];
-                for channel in channels {
-                    channel.values(member, population.calendar(), until, &mut |value| {
-                        if wanted(value) {
-                            of_accounts.push((value, i));
-                        }
-                    });
-                }
+) -> Vec<Vec<(u64, u32)>> {
+    let none = || vec![Vec::new(); channels.len()];
+    let of_accounts = |mut pairs: Vec<Vec<(u64, u32)>>, accounts: &[u32]| {
+        for &i in accounts {
+            let member = &population.members()[i as usize];
+            for (channel, pairs) in channels.iter().zip(&mut pairs) {
+                channel.values(member, population.calendar(), until, &mut |value| {
+                    if wanted(value) {
+                        pairs.push((value, i));
+                    }
+                });
             }
-            of_accounts
-        })
-        .collect();
-    pairs.par_sort_unstable();
-    pairs.dedup();
+        }
+        pairs
+    };
+    let together = |mut all: Vec<Vec<(u64, u32)>>, more: Vec<Vec<(u64, u32)>>| {
+        all.iter_mut().zip(more).for_each(|(all, mut more)| all.append(&mut more));
+        all
+    };
+    let mut pairs: Vec<Vec<(u64, u32)>> =
+        active.par_chunks(ACCOUNTS_AT_ONCE).fold(none, of_accounts).reduce(none, together);
+    for pairs in &mut pairs {
+        pairs.par_sort_unstable();
+        pairs.dedup();
+    }
     pairs
 }
 
@@ -203,7 +208,8 @@ pub fn holders(
         LinkChannel::ALL.into_iter().filter(|channel| channel.link().grows).collect();
     let pairs = pairs(population, &active, &growing, until, |value| wanted.contains(&value));
     pairs
-        .chunk_by(|a, b| a.0 == b.0)
+        .iter()
+        .flat_map(|pairs| pairs.chunk_by(|a, b| a.0 == b.0))
         .map(|run| (run[0].0, run.iter().map(|p| p.1).collect()))
         .collect()
 }
@@ -211,14 +217,14 @@ pub fn holders(
 /// Buckets the accounts by what they share in the epochs before `freeze`.
 ///
 /// Bound: an account is in at most [`VALUES_MAX`] buckets, so the work is linear in the
-/// accounts; one channel is held in memory at a time, 16 bytes a value.
+/// accounts; all of their values are held in memory together, 16 bytes each.
 #[must_use]
 pub fn link(population: &Population, freeze: usize) -> Links {
     let active = active(population, freeze);
     let most = ((active.len() as f64 * SHARE_MAX) as usize).max(GROUP_MIN);
     let mut buckets = Vec::new();
-    for channel in LinkChannel::ALL {
-        let pairs = pairs(population, &active, &[channel], freeze, |_| true);
+    let of_channels = pairs(population, &active, &LinkChannel::ALL, freeze, |_| true);
+    for (channel, pairs) in LinkChannel::ALL.into_iter().zip(of_channels) {
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             if run.len() >= GROUP_MIN && run.len() <= most {
                 buckets.push(Bucket {
