@@ -20,6 +20,7 @@
 //! they may take all of it for harvest.
 
 use hashbrown::{HashMap, HashSet};
+use rayon::prelude::*;
 
 use crate::calendar::EPOCHS;
 use crate::observe::{BANDS, CAPABILITIES, Flags, Traits};
@@ -162,10 +163,14 @@ impl HarvestSignature {
         let mut known = Known::default();
         let ours: Vec<Mixture> =
             groups.iter().map(|members| Mixture::of(population, members, &mut known)).collect();
-        let mut all = Counts::default();
-        for member in population.members() {
-            all.add(member, &known);
-        }
+        let all = population
+            .members()
+            .par_iter()
+            .fold(Counts::default, |mut counts, member| {
+                counts.add(member, &known);
+                counts
+            })
+            .reduce(Counts::default, Counts::and);
         groups
             .iter()
             .zip(ours)
@@ -239,6 +244,21 @@ impl Counts {
             self.turns[turn] += turns[turn];
             self.conversations[turn] += if turns[1] > 0 { turns[turn] } else { 0 };
         }
+    }
+
+    /// These and others, whole numbers that add up alike in any order.
+    fn and(mut self, other: Self) -> Self {
+        for turn in 0..2 {
+            self.turns[turn] += other.turns[turn];
+            self.conversations[turn] += other.conversations[turn];
+        }
+        for (of, count) in other.traits {
+            *self.traits.entry(of).or_default() += count;
+        }
+        for (wording, count) in other.wordings {
+            *self.wordings.entry(wording).or_default() += count;
+        }
+        self
     }
 }
 

@@ -8,9 +8,11 @@
 //! channel only the one that says most counts.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use hashbrown::{HashMap, HashSet};
 use petgraph::unionfind::UnionFind;
+use rayon::prelude::*;
 
 use crate::calendar::EPOCHS;
 use crate::judge::SCORE_MIN;
@@ -26,7 +28,7 @@ const SAY_MAX: f64 = 6.0;
 /// as without says 2.3.
 const SPEAKS: f64 = 1.0;
 /// A value must be seen in this many accounts of a group to belong to its signature.
-const SEEN_MIN: u32 = 3;
+const SEEN_MIN: u8 = 3;
 /// The rounds of finding members and learning from them again.
 const ROUNDS: usize = 3;
 /// Values that an account is known by, of one channel; the smallest stay.
@@ -73,13 +75,47 @@ impl Values {
     /// Collects what the link channels see of each account at the end of the period.
     #[must_use]
     pub fn of(population: &Population) -> Self {
-        Values::collect(population, 0..population.members().len() as u32)
+        let accounts: Vec<u32> = (0..population.members().len() as u32).collect();
+        // Counted roughly first: nearly all values are nobody else's, and need not be kept
+        // to be found so.
+        let counts: Vec<AtomicU8> = (0..COUNTERS).map(|_| AtomicU8::new(0)).collect();
+        let count_of = |value: u64| &counts[value as usize % COUNTERS];
+        accounts.par_chunks(ACCOUNTS_AT_ONCE).for_each(|accounts| {
+            each_value(population, &LinkChannel::ALL, accounts, |value, _| {
+                let more = |count| (count < SEEN_MIN).then_some(count + 1);
+                // An error says that there are enough.
+                let _ = count_of(value).fetch_update(Relaxed, Relaxed, more);
+            });
+        });
+        Values::collect(population, |channel| {
+            let mut pairs: Vec<(u64, u32)> = accounts
+                .par_chunks(ACCOUNTS_AT_ONCE)
+                .flat_map_iter(|accounts| {
+                    let mut pairs = Vec::new();
+                    each_value(population, &[channel], accounts, |value, account| {
+                        if count_of(value).load(Relaxed) == SEEN_MIN {
+                            pairs.push((value, account));
+                        }
+                    });
+                    pairs
+                })
+                .collect();
+            pairs.par_sort_unstable();
+            pairs
+        })
     }
 
     /// The same for some accounts only, in ascending order; the others have no values.
     #[must_use]
     pub fn of_some(population: &Population, wanted: &[u32]) -> Self {
-        Values::collect(population, wanted.iter().copied())
+        Values::collect(population, |channel| {
+            let mut pairs = Vec::new();
+            each_value(population, &[channel], wanted, |value, account| {
+                pairs.push((value, account));
+            });
+            pairs.sort_unstable();
+            pairs
+        })
     }
 
     /// The shared values of one account, by channel.
@@ -91,42 +127,14 @@ impl Values {
         self.of_account.ends.len()
     }
 
-    fn collect(population: &Population, accounts: impl Iterator<Item = u32> + Clone) -> Self {
+    /// From the values of each channel with the accounts that have them, in their order;
+    /// one channel at a time.
+    fn collect(population: &Population, pairs_of: impl Fn(LinkChannel) -> Vec<(u64, u32)>) -> Self {
         let mut values: Vec<Value> = Vec::new();
         let mut holders = Lists::default();
-        let mut pairs: Vec<(u64, u32)> = Vec::new();
-        let mut of_channel: Vec<u64> = Vec::new();
-        let mut each = |channel: LinkChannel, account: u32, take: &mut dyn FnMut(u64)| {
-            let member = &population.members()[account as usize];
-            of_channel.clear();
-            channel.values(member, population.calendar(), EPOCHS, &mut |v| of_channel.push(v));
-            of_channel.sort_unstable();
-            of_channel.dedup();
-            of_channel.truncate(VALUES_MAX);
-            of_channel.iter().for_each(|&value| take(value));
-        };
-        // One channel at a time, and counted roughly first: nearly all values are nobody
-        // else's, and need not be kept to be found so.
-        let mut counts = vec![0u8; COUNTERS];
         for channel in LinkChannel::ALL {
-            counts.fill(0);
-            pairs.clear();
-            for account in accounts.clone() {
-                each(channel, account, &mut |value| {
-                    let count = &mut counts[value as usize % COUNTERS];
-                    *count = count.saturating_add(1);
-                });
-            }
-            for account in accounts.clone() {
-                each(channel, account, &mut |value| {
-                    if u32::from(counts[value as usize % COUNTERS]) >= SEEN_MIN {
-                        pairs.push((value, account));
-                    }
-                });
-            }
-            pairs.sort_unstable();
-            for run in pairs.chunk_by(|a, b| a.0 == b.0) {
-                if run.len() >= SEEN_MIN as usize {
+            for run in pairs_of(channel).chunk_by(|a, b| a.0 == b.0) {
+                if run.len() >= usize::from(SEEN_MIN) {
                     values.push((channel, run[0].0));
                     holders.items.extend(run.iter().map(|p| p.1));
                     holders.close();
@@ -155,6 +163,30 @@ impl Values {
             }
         }
         Values { values, holders, of_account }
+    }
+}
+
+/// Accounts whose values are listed one after the other.
+const ACCOUNTS_AT_ONCE: usize = 256;
+
+/// Gives the values that accounts are known by in some channels, account by account.
+fn each_value(
+    population: &Population,
+    channels: &[LinkChannel],
+    accounts: &[u32],
+    mut take: impl FnMut(u64, u32),
+) {
+    let mut values: Vec<u64> = Vec::new();
+    for &account in accounts {
+        let member = &population.members()[account as usize];
+        for channel in channels {
+            values.clear();
+            channel.values(member, population.calendar(), EPOCHS, &mut |value| values.push(value));
+            values.sort_unstable();
+            values.dedup();
+            values.truncate(VALUES_MAX);
+            values.iter().for_each(|&value| take(value, account));
+        }
     }
 }
 
@@ -195,7 +227,7 @@ impl Signature {
         let mut present = Vec::new();
         let mut known: [bool; crate::link::LINK_CHANNELS] = Default::default();
         for (&value, &count) in &seen {
-            if count < SEEN_MIN {
+            if count < u32::from(SEEN_MIN) {
                 continue;
             }
             let all = values.holders.get(value as usize).len() as u32;
