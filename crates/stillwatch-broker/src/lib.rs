@@ -10,6 +10,7 @@
 //! | `publisher` | the latest bundle is published, however long the server is away |
 //! | `reader` | a stream's messages from a known place on, in order and once |
 //! | `writer` | messages that are stored once, whatever is killed and whenever |
+//! | `through` | the stream through which the shares of a watch speak with each other |
 //! | `cell` | a value that is changed only as it was read |
 //!
 //! Must stay without detection, policies, DataFusion, terminals, and the wall clock: times
@@ -22,6 +23,7 @@ mod cell;
 mod publisher;
 mod reader;
 mod server;
+mod through;
 mod writer;
 
 pub use address::{Address, AddressError};
@@ -29,6 +31,7 @@ pub use bucket::{News, follow, latest, publish};
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, CHUNK_BYTES, Head};
 pub use cell::{Cell, Cells, Swap};
 pub use publisher::Publisher;
-pub use reader::{Message, Reader, StreamPlace};
+pub use reader::{Message, Part, Reader, StreamPlace};
 pub use server::{Access, BrokerError, Server};
+pub use through::{Follower, Through, extent, outside};
 pub use writer::{Line, Writer};

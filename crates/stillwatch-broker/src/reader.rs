@@ -4,6 +4,10 @@
 //! Nothing is acknowledged and the server keeps no place for the reader: whoever reads
 //! keeps it, beside what was made of the messages, and says where to begin.
 //!
+//! A reader of a [part](Part) of a stream is sent the messages of its subjects alone, and
+//! where they end it is told how far the stream goes on without any for it: a message
+//! without content.
+//!
 //! Bound: [`WAITING_MAX`] messages that nobody has taken yet, and as many as one request
 //! asks for, about [`BYTES_AT_ONCE`].
 
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Info, RawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::runtime::Handle;
@@ -29,6 +33,8 @@ const AT_ONCE: std::ops::RangeInclusive<usize> = 8..=512;
 const BYTES_AT_ONCE: usize = 8 << 20;
 /// How long the server keeps a request for messages that are not there yet.
 const EXPIRES: Duration = Duration::from_secs(5);
+/// The same for a part that is told how far the stream goes.
+const MARKED: Duration = Duration::from_secs(1);
 /// How long the server remembers a reader that has gone.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -46,6 +52,16 @@ pub struct StreamPlace {
 pub struct Message {
     pub place: StreamPlace,
     pub payload: Bytes,
+}
+
+/// A part of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Of which subjects; all where there are none.
+    pub subjects: Vec<String>,
+    /// Tell with messages without content how far the stream goes where it holds nothing
+    /// more of these subjects.
+    pub is_marked: bool,
 }
 
 /// What is known of the stream.
@@ -99,11 +115,26 @@ impl Reader {
         access: &Access,
         after: Option<StreamPlace>,
     ) -> Result<Self, BrokerError> {
+        Self::begin_part(runtime, address, access, after, Part::default())
+    }
+
+    /// As [`begin`](Self::begin), with the messages of a part.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_part(
+        runtime: &Handle,
+        address: &Address,
+        access: &Access,
+        after: Option<StreamPlace>,
+        part: Part,
+    ) -> Result<Self, BrokerError> {
         let server = runtime.block_on(Server::connect(address, access))?;
         let (sender, messages) = mpsc::channel(WAITING_MAX);
         let known = Arc::<Mutex<Known>>::default();
         let after = after.unwrap_or_default();
-        let task = runtime.spawn(run(Reading { server, sender, known: Arc::clone(&known), after }));
+        let reading = Reading { server, sender, known: Arc::clone(&known), after, part };
+        let task = runtime.spawn(run(reading));
         let inbox = Mutex::new(Inbox { messages, ahead: None });
         Ok(Reader { inbox, runtime: runtime.clone(), known, task })
     }
@@ -168,6 +199,7 @@ struct Reading {
     sender: mpsc::Sender<Message>,
     known: Arc<Mutex<Known>>,
     after: StreamPlace,
+    part: Part,
 }
 
 async fn run(mut reading: Reading) {
@@ -220,6 +252,30 @@ impl Reading {
         }
     }
 
+    /// Tells how far the stream goes, if it holds nothing more for this part up to there.
+    /// Says whether anybody still listens.
+    async fn mark(&mut self, stream: &Stream) -> Result<bool, BrokerError> {
+        // A consumer learns late what was stored; the stream itself knows. Its end is asked
+        // for first, so that nothing falls between.
+        let last = self.server.answered(stream.get_info()).await?.state.last_sequence;
+        if last <= self.after.sequence {
+            return Ok(true);
+        }
+        for subject in &self.part.subjects {
+            let next = self.after.sequence + 1;
+            let asked = stream.get_first_raw_message_by_subject(subject, next);
+            match self.server.asked(asked).await? {
+                Ok(message) if message.sequence <= last => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
+                Err(error) => return Err(self.server.away(error)),
+            }
+        }
+        self.after.sequence = last;
+        let mark = Message { place: self.after, payload: Bytes::new() };
+        Ok(self.sender.send(mark).await.is_ok())
+    }
+
     /// Reads until something errs; ends well when nobody takes messages any more.
     async fn once(&mut self, attempts: &mut usize, is_away: &mut bool) -> Result<(), BrokerError> {
         let server = self.server.clone();
@@ -243,6 +299,7 @@ impl Reading {
             description: Some("stillwatch".to_owned()),
             memory_storage: true,
             num_replicas: 1,
+            filter_subjects: self.part.subjects.clone(),
             ..pull::Config::default()
         };
         let consumer = server.answered(stream.create_consumer(config)).await?;
@@ -252,9 +309,13 @@ impl Reading {
             self.tell(format!("{} answers again", server.place()));
         }
         let (mut delivered, mut longest) = (0, BYTES_AT_ONCE / AT_ONCE.start());
+        let expires = if self.part.is_marked { MARKED } else { EXPIRES };
         loop {
+            if self.part.is_marked && !self.mark(&stream).await? {
+                return Ok(());
+            }
             let most = (BYTES_AT_ONCE / longest).clamp(*AT_ONCE.start(), *AT_ONCE.end());
-            let batch = consumer.batch().max_messages(most).expires(EXPIRES).messages();
+            let batch = consumer.batch().max_messages(most).expires(expires).messages();
             let mut batch = server.answered(batch).await?;
             longest = 1;
             loop {
@@ -279,8 +340,13 @@ impl Reading {
                     return Ok(());
                 }
                 *attempts = 0;
-                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.to_come = known.to_come.map(|left| left.saturating_sub(1).min(pending));
+                {
+                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.to_come = known.to_come.map(|left| left.saturating_sub(1).min(pending));
+                }
+                if pending == 0 && self.part.is_marked && !self.mark(&stream).await? {
+                    return Ok(());
+                }
             }
             // Many messages at a stroke only once they were seen to be short.
             longest = longest.max(1 << 10);

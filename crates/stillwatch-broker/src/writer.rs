@@ -7,6 +7,7 @@
 //! what comes twice (which it does by the message's id).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
@@ -67,7 +68,17 @@ impl Writer {
                 server.answered(server.jetstream.create_stream(config)).await?
             }
         };
-        Ok(Writer { server: server.clone(), stream, writer: writer.to_owned() })
+        Ok(Self::of(server, stream, writer))
+    }
+
+    pub(crate) fn of(server: &Server, stream: Stream, writer: &str) -> Self {
+        Writer { server: server.clone(), stream, writer: writer.to_owned() }
+    }
+
+    /// The address of the stream, as it may be shown.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        self.server.place()
     }
 
     /// The longest payload of a message, in bytes.
@@ -85,8 +96,15 @@ impl Writer {
     /// # Errors
     /// The server doesn't answer, or somebody else has written there.
     pub async fn reached(&self, partitions: u32) -> Result<BTreeMap<u32, (u64, u32)>, BrokerError> {
+        self.reached_in(0..partitions).await
+    }
+
+    async fn reached_in(
+        &self,
+        partitions: Range<u32>,
+    ) -> Result<BTreeMap<u32, (u64, u32)>, BrokerError> {
         let mut reached = BTreeMap::new();
-        for partition in 0..partitions {
+        for partition in partitions {
             let subject = self.subject(partition);
             let asked = self.stream.get_last_raw_message_by_subject(&subject);
             let last = match self.server.asked(asked).await? {
@@ -123,6 +141,14 @@ impl Writer {
             written?;
         }
         Ok(())
+    }
+
+    /// How far the last message of one partition reaches; (0, 0) where there is none.
+    ///
+    /// # Errors
+    /// As [`reached`](Self::reached).
+    pub async fn reached_of(&self, partition: u32) -> Result<(u64, u32), BrokerError> {
+        Ok(self.reached_in(partition..partition + 1).await?.remove(&partition).unwrap_or_default())
     }
 
     async fn write_in_turn(&self, messages: Vec<Line>) -> Result<(), BrokerError> {

@@ -165,8 +165,7 @@ impl Clock {
         })
     }
 
-    /// The look that was due is over; forgets what no later window can have. `oldest` is
-    /// the first epoch of the next window's.
+    /// The look that was due is over.
     pub fn went_on(&mut self) {
         let Some(next) = self.state.next else { return };
         let has_paused = self.state.far >= self.state.near + FAR_MIN;
@@ -174,8 +173,13 @@ impl Clock {
         if has_paused && let Some(step) = self.first_step(self.far_from(next)) {
             following = following.max(step + 1);
         }
-        self.state.next = Some(following);
-        self.state.far = self.sum(self.far_from(following)..i64::MAX);
+        self.go_to(following);
+    }
+
+    /// Turns to the look before a step; forgets what no later window can have.
+    pub fn go_to(&mut self, next: i64) {
+        self.state.next = Some(next);
+        self.state.far = self.sum(self.far_from(next)..i64::MAX);
         self.state.near = 0;
         let oldest = self.oldest_epoch().unwrap_or(i64::MIN);
         let first_tick = oldest.saturating_mul(self.pace.looks() * self.step_ticks());
@@ -194,6 +198,11 @@ impl Clock {
         let next = self.state.next?;
         let last = self.state.ticks.range(..self.far_from(next)).next_back();
         last.map(|(tick, _)| tick.div_euclid(self.step_ticks()) + 1)
+    }
+
+    /// The first tick that lies after a look.
+    pub fn end_tick(&self, next: i64) -> i64 {
+        next * self.step_ticks()
     }
 
     /// Exchanges by hour since the Unix epoch, of the window of a look before `next`.

@@ -86,6 +86,12 @@ impl Deltas {
         });
     }
 
+    /// Adds pieces that were made elsewhere; `hash` is the account's.
+    pub fn merge(&mut self, hash: u64, account: &str, part: Part, piece: &Piece) {
+        let count = self.shards.len() as u64;
+        self.shards[((hash >> 32) % count) as usize].piece(hash, account, part).merge(piece);
+    }
+
     /// The pieces of each part, by account.
     pub fn by_part(&self) -> BTreeMap<Part, Vec<(&str, &Piece)>> {
         let mut parts: BTreeMap<Part, Vec<(&str, &Piece)>> = BTreeMap::new();
@@ -107,21 +113,26 @@ impl Deltas {
 
 impl Shard {
     fn add(&mut self, account: &str, glance: &Glance, grid: Grid, placed: &Placed<'_>) {
-        let hash = glance.account;
+        let piece = self.piece(glance.account, account, placed.part);
+        piece.add(glance, grid, placed.releases);
+    }
+
+    /// An account's piece of a part.
+    fn piece(&mut self, hash: u64, account: &str, part: Part) -> &mut Piece {
         let entry = self
             .entries
             .entry(hash, |e| e.hash == hash && *e.account == *account, |e| e.hash)
             .or_insert_with(|| Entry { hash, account: account.into(), pieces: Vec::new() })
             .into_mut();
-        let at = match entry.pieces.iter().position(|(part, _)| *part == placed.part) {
+        let at = match entry.pieces.iter().position(|(known, _)| *known == part) {
             Some(at) => at,
             None => {
                 self.pieces += 1;
                 entry.pieces.reserve_exact(1);
-                entry.pieces.push((placed.part, Piece::default()));
+                entry.pieces.push((part, Piece::default()));
                 entry.pieces.len() - 1
             }
         };
-        entry.pieces[at].1.add(glance, grid, placed.releases);
+        &mut entry.pieces[at].1
     }
 }

@@ -225,6 +225,15 @@ impl Feed {
         })
     }
 
+    /// The last message of a stream that was taken; 0 for none.
+    pub fn stream_reached(&self) -> u64 {
+        let reached = self.files.values().map(|file| match file.position.read {
+            Reach::Stream { sequence, .. } => sequence,
+            _ => 0,
+        });
+        reached.max().unwrap_or(0)
+    }
+
     /// What a file held can't be read again.
     fn lose(&mut self, position: &Position) {
         self.lost = self.lost.max(position.times.map(|(_, last)| last));
@@ -702,7 +711,7 @@ impl Tracked {
         let Some(Open::Stream(reader)) = &self.open else { return };
         let mut waited = 0;
         while raw.len() < most {
-            let mut bytes = Vec::new();
+            let (mut bytes, mut has_moved) = (Vec::new(), false);
             // A single message may be longer than a chunk.
             let room = |bytes: &Vec<u8>| match bytes.len() {
                 0 => usize::MAX,
@@ -710,13 +719,14 @@ impl Tracked {
             };
             while let Some(message) = reader.next_up_to(room(&bytes)) {
                 bytes.extend_from_slice(&message.payload);
-                if !bytes.ends_with(b"\n") {
+                if !message.payload.is_empty() && !bytes.ends_with(b"\n") {
                     bytes.push(b'\n');
                 }
+                has_moved = true;
                 let StreamPlace { made_ns, sequence } = message.place;
                 self.ahead.read = Reach::Stream { made_ns, sequence };
             }
-            if !bytes.is_empty() {
+            if has_moved {
                 let lines = Raw::Lines { source: source.clone(), bytes: bytes.into() };
                 raw.push((lines, self.ahead.clone()));
                 continue;
@@ -870,6 +880,8 @@ fn made(
             chunk.refused = refused;
             chunk.take(&rows, observer).err()
         }
+        // How far a stream goes without anything to count.
+        Raw::Lines { bytes, .. } if bytes.is_empty() => None,
         Raw::Lines { source, bytes } => lines(&source.lines(bytes), &mut chunk, observer, meter),
     };
     (chunk, problem)
@@ -902,6 +914,14 @@ fn lines(
 }
 
 impl Chunk {
+    /// Where the stream that it comes from has been read to with it.
+    pub fn stream_place(&self) -> Option<StreamPlace> {
+        match self.end.read {
+            Reach::Stream { made_ns, sequence } => Some(StreamPlace { made_ns, sequence }),
+            _ => None,
+        }
+    }
+
     fn take(&mut self, rows: &RecordBatch, observer: &mut Observer) -> Result<(), String> {
         if rows.num_rows() == 0 {
             return Ok(());

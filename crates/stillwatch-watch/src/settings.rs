@@ -1,8 +1,10 @@
 //! What a watch is asked to do, and how it can fail.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use stillwatch_broker::{Access, Address};
+use stillwatch_broker::{Access, Address, Part};
 use stillwatch_detect::calendar::{GRID_GRAIN_US, Grid};
 use stillwatch_exchange::time::HOUR_US;
 use stillwatch_hunt::{HuntError, HuntSettings};
@@ -22,8 +24,60 @@ pub struct WatchSettings {
     /// runtime of `hunt.read`.
     pub streams: Vec<Address>,
     pub access: Access,
+    /// Which share of the stream this process counts; all of it where there is none.
+    pub share: Option<Share>,
     /// End when all that is there has been read, with a last look.
     pub once: bool,
+}
+
+/// One of several processes that count a stream together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub number: ShareNumber,
+    /// The stream through which they speak with each other.
+    pub through: Address,
+}
+
+/// The number of a share, from 1, and how many there are. The first one looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareNumber {
+    pub number: u32,
+    pub of: u32,
+}
+
+/// Parts into which guards divide a stream by account; there can't be more shares.
+pub const PARTITIONS: u32 = 16;
+
+impl Share {
+    /// What of a stream it reads.
+    pub(crate) fn part(&self, address: &Address) -> Part {
+        let ShareNumber { number, of } = self.number;
+        let own = (0..PARTITIONS).filter(|partition| partition % of == number - 1);
+        let subjects = own.map(|partition| format!("{}.{partition}.*", address.name())).collect();
+        Part { subjects, is_marked: true }
+    }
+}
+
+impl fmt::Display for ShareNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl FromStr for ShareNumber {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').map(|(number, of)| (number.parse(), of.parse()));
+        match parts {
+            Some((Ok(number), Ok(of))) if (1..=of).contains(&number) && of <= PARTITIONS => {
+                Ok(ShareNumber { number, of })
+            }
+            _ => Err(format!(
+                "must be K/N, such as 2/4: the share's number, and how many there are, at most {PARTITIONS}"
+            )),
+        }
+    }
 }
 
 /// How event time is cut.

@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | `meta` | `state` | [`Meta`] as JSON |
 //! | `files` | path | how far it has been read, as JSON |
+//! | `outbox` | number | what a share has yet to send ([`share`](crate::share)) |
 //! | `pieces EPOCH PART` | account | LZ4 of a [`Piece`]'s stored form |
 //!
 //! Bound: epochs of the window and [`AHEAD_MAX`] later ones, each with at most as many
@@ -27,9 +28,10 @@ use stillwatch_detect::observe::{Key, Link, Observer};
 use stillwatch_detect::piece::{Piece, profile};
 use stillwatch_detect::population::Member;
 
-use crate::clock::ClockState;
+use crate::clock::{Clock, ClockState};
 use crate::deltas::{Deltas, Part};
-use crate::settings::{Pace, WatchError};
+use crate::settings::{Pace, WatchError, WatchSettings};
+use crate::share::{Counting, Looking};
 use crate::watch::StateSize;
 
 /// The version of the stored form. Another one is not read.
@@ -44,7 +46,7 @@ const ACCOUNTS_AT_ONCE: usize = 1 << 15;
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const FILES: TableDefinition<&str, &[u8]> = TableDefinition::new("files");
 
-type Pieces<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
+pub(crate) type Pieces<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
 
 /// Everything but the pieces and the positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,12 @@ pub(crate) struct Meta {
     pub looked: Option<i64>,
     /// By epoch, the keyed hash from which on accounts gave way.
     pub limits: BTreeMap<i64, u64>,
+    /// What a share of a watch has sent; none where it isn't one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<Counting>,
+    /// What the one that looks has heard of the shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looking: Option<Looking>,
 }
 
 /// What has become of all rows so far.
@@ -89,14 +97,14 @@ pub struct Counts {
 pub(crate) struct Store {
     path: PathBuf,
     database: Database,
-    observer: Observer,
+    pub(crate) observer: Observer,
 }
 
-fn table_name((epoch, part): Part) -> String {
+pub(crate) fn table_name((epoch, part): Part) -> String {
     format!("pieces {epoch} {part}")
 }
 
-fn part_of(name: &str) -> Option<Part> {
+pub(crate) fn part_of(name: &str) -> Option<Part> {
     let (epoch, part) = name.strip_prefix("pieces ")?.split_once(' ')?;
     Some((epoch.parse().ok()?, part.parse().ok()?))
 }
@@ -183,16 +191,21 @@ impl Store {
         Ok((store, stored))
     }
 
-    fn failed(&self, error: impl std::fmt::Display) -> WatchError {
+    pub(crate) fn failed(&self, error: impl std::fmt::Display) -> WatchError {
         WatchError::State { path: self.path.clone(), what: broken(&error) }
     }
 
-    fn read(&self) -> Result<ReadTransaction, WatchError> {
+    pub(crate) fn read(&self) -> Result<ReadTransaction, WatchError> {
         self.database.begin_read().map_err(|e| self.failed(e))
     }
 
     fn write(&self) -> Result<WriteTransaction, WatchError> {
         self.database.begin_write().map_err(|e| self.failed(e))
+    }
+
+    /// Whether nothing was stored yet.
+    pub fn is_new(&self) -> Result<bool, WatchError> {
+        Ok(self.meta()?.is_none())
     }
 
     fn has_tables(&self) -> Result<bool, WatchError> {
@@ -244,6 +257,19 @@ impl Store {
         meta: &mut Meta,
         bounds: &Bounds,
     ) -> Result<(), WatchError> {
+        self.commit_with(deltas, files, meta, bounds, |_, _| Ok(()))
+    }
+
+    /// As [`commit`](Self::commit), with something more in the same transaction, which is
+    /// done once the parts are as they are to be.
+    pub fn commit_with<P: Serialize>(
+        &self,
+        deltas: &Deltas,
+        files: &BTreeMap<String, Option<P>>,
+        meta: &mut Meta,
+        bounds: &Bounds,
+        also: impl FnOnce(&WriteTransaction, &mut Meta) -> Result<(), WatchError>,
+    ) -> Result<(), WatchError> {
         let before = self.read()?;
         let transaction = self.write()?;
         let added = deltas.by_part();
@@ -277,6 +303,7 @@ impl Store {
             }
         }
         meta.limits = meta.limits.split_off(&bounds.oldest);
+        also(&transaction, meta)?;
         {
             let mut table = transaction.open_table(FILES).map_err(|e| self.failed(e))?;
             for (path, position) in files {
@@ -507,6 +534,18 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    pub fn of(clock: &Clock, settings: &WatchSettings, is_exact: bool) -> Self {
+        let looks = settings.pace.looks();
+        Bounds {
+            oldest: clock.oldest_epoch().unwrap_or(i64::MIN),
+            next: clock.state.next.map_or((i64::MIN, 0), |next| {
+                (clock.epoch(next), 1 + next.rem_euclid(looks) as u32)
+            }),
+            accounts_max: settings.accounts_max,
+            is_exact,
+        }
+    }
+
     fn is_before_look(&self, part: Part) -> bool {
         part < self.next
     }
@@ -549,7 +588,6 @@ mod tests {
     use stillwatch_exchange::time::DAY_US;
 
     use super::*;
-    use crate::clock::Clock;
     use crate::deltas::{Placed, Seen};
 
     const EPOCH: i64 = 2_930;

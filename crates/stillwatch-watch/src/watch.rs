@@ -9,23 +9,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
-use stillwatch_broker::Reader;
-use stillwatch_detect::observe::{Glance, Observer};
+use stillwatch_broker::{Part, Reader};
+use stillwatch_detect::observe::Glance;
 use stillwatch_detect::piece::releases_near;
-use stillwatch_exchange::{Release, Time};
-use stillwatch_hunt::{Counted, HuntError, Hunted, Period, Progress, look};
-use stillwatch_ingest::read_releases;
+use stillwatch_exchange::Time;
+use stillwatch_hunt::{Hunted, Progress};
 
 use crate::clock::Clock;
 use crate::deliveries::{self, Deliveries, Trouble};
 use crate::deltas::{Deltas, Placed};
 use crate::feed::{Chunk, Feed, Position};
 use crate::settings::{WatchError, WatchSettings};
+use crate::share;
 use crate::spool::Spool;
 use crate::store::{Bounds, Counts, Meta, Store};
+use crate::window::{Known, Look, Releases, Window};
 
 /// Memory for what came since the last checkpoint, beyond which one is taken, in bytes.
-const DELTA_BYTES_MAX: usize = 512 << 20;
+pub(crate) const DELTA_BYTES_MAX: usize = 512 << 20;
 /// Exchanges after which a checkpoint is taken: what a process that was killed has to read
 /// again.
 const CHECKPOINT_EXCHANGES: u64 = 2_000_000;
@@ -99,24 +100,23 @@ pub struct Inputs {
     pub deliveries: Option<Deliveries>,
 }
 
-struct Watch<'a> {
-    settings: &'a WatchSettings,
-    host: &'a dyn Host,
+pub(crate) struct Watch<'a> {
+    pub settings: &'a WatchSettings,
+    pub host: &'a dyn Host,
     progress: Arc<dyn Progress>,
-    store: Store,
-    feed: Feed,
-    clock: Clock,
-    meta: Meta,
-    deltas: Deltas,
-    releases: Vec<Release>,
-    released: Vec<(Time, u64)>,
+    pub store: Arc<Store>,
+    pub feed: Feed,
+    pub clock: Clock,
+    pub meta: Meta,
+    pub deltas: Deltas,
+    pub releases: Releases,
     /// The releases near each epoch.
     near: BTreeMap<i64, Vec<(i64, u64)>>,
     spool: PathBuf,
-    since_checkpoint: u64,
+    pub since_checkpoint: u64,
     /// None where nothing is delivered.
     trouble: Option<Trouble>,
-    watched: Watched,
+    pub watched: Watched,
     said: std::collections::BTreeSet<String>,
 }
 
@@ -149,6 +149,15 @@ pub fn watch(
         ));
     }
     let is_spooled = stream.is_some() || deliveries.is_some();
+    if let Some(share) = &settings.share {
+        if is_spooled || !settings.hunt.exchanges.is_empty() || settings.streams.len() != 1 {
+            return Err(WatchError::Usage(
+                "what is shared is one stream: --exchanges nats://HOST:PORT/STREAM and nothing else"
+                    .to_owned(),
+            ));
+        }
+        return share::run(settings, share, host, &progress, &workers);
+    }
     let mut watch = Watch::begin(settings, host, progress, is_spooled)?;
     watch.trouble = deliveries.map(|d| deliveries::begin(d, &watch.spool)).transpose()?;
     let stream = stream.map(|stream| Spooling::begin(stream, &watch.spool)).transpose()?;
@@ -187,7 +196,7 @@ fn joined(stream: Option<Spooling>) -> Result<(), WatchError> {
 }
 
 impl<'a> Watch<'a> {
-    fn begin(
+    pub fn begin(
         settings: &'a WatchSettings,
         host: &'a dyn Host,
         progress: Arc<dyn Progress>,
@@ -195,6 +204,14 @@ impl<'a> Watch<'a> {
     ) -> Result<Self, WatchError> {
         let hunt = &settings.hunt;
         let (store, mut meta) = Store::open(&settings.state, settings.pace, hunt.key)?;
+        if let (Some(counting), None) = (&meta.counting, &settings.share) {
+            return Err(WatchError::Usage(format!(
+                "the state in {} is that of share {}/{}; use it with --share, or another --state",
+                settings.state.display(),
+                counting.number,
+                counting.of
+            )));
+        }
         meta.is_spooled |= has_stream || !settings.streams.is_empty();
         let positions: BTreeMap<String, Position> = store.files()?;
         let spool = settings.state.join("spool");
@@ -207,31 +224,28 @@ impl<'a> Watch<'a> {
             let Some(runtime) = &hunt.read.runtime else {
                 return Err(WatchError::Usage("a stream needs a runtime to be read in".to_owned()));
             };
-            feed.follow(&address.to_string(), |place| {
-                Reader::begin(runtime, address, &settings.access, place)
+            // Shares have agreed which stream it is, whatever its server is called.
+            let name = match settings.share {
+                Some(_) => address.name().to_owned(),
+                None => address.to_string(),
+            };
+            feed.follow(&name, |place| {
+                let part = settings.share.as_ref().map_or_else(Part::default, |s| s.part(address));
+                Reader::begin_part(runtime, address, &settings.access, place, part)
                     .map_err(|error| WatchError::Usage(error.to_string()))
             })?;
         }
-        let releases = match &hunt.releases {
-            Some(path) => {
-                let read = read_releases(std::slice::from_ref(path), &hunt.read);
-                read.map_err(|e| WatchError::Usage(e.to_string()))?.0
-            }
-            None => Vec::new(),
-        };
-        let observer = Observer::new(hunt.key);
-        let released = releases.iter().map(|r| (r.released_at, observer.model(&r.model))).collect();
+        let releases = Releases::read(settings)?;
         Ok(Watch {
             settings,
             host,
             progress,
-            store,
+            store: Arc::new(store),
             feed,
             clock: Clock::new(settings.pace, meta.clock.clone()),
             meta,
             deltas: Deltas::new(hunt.threads),
             releases,
-            released,
             near: BTreeMap::new(),
             spool,
             since_checkpoint: 0,
@@ -266,7 +280,7 @@ impl<'a> Watch<'a> {
             } {
                 while let Some(chunk) = self.feed.pop() {
                     has_read = true;
-                    self.count(&chunk, workers);
+                    let _ = self.count(&chunk, workers);
                     self.checkpoint_if_full(workers)?;
                     self.look_if_due(workers)?;
                     if self.host.is_stopped() {
@@ -296,7 +310,7 @@ impl<'a> Watch<'a> {
         Ok(self.watched)
     }
 
-    fn tell_problems(&mut self) {
+    pub fn tell_problems(&mut self) {
         let trouble = self.trouble.as_ref();
         let trouble = trouble
             .and_then(|trouble| trouble.lock().unwrap_or_else(PoisonError::into_inner).clone());
@@ -316,8 +330,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Counts rows. What lies before the next look goes into its epoch at once, what lies
-    /// after it is kept apart until the look is over.
-    fn count(&mut self, chunk: &Chunk, workers: &rayon::ThreadPool) {
+    /// after it is kept apart until the look is over. Returns how many there are by tick.
+    pub fn count(&mut self, chunk: &Chunk, workers: &rayon::ThreadPool) -> BTreeMap<i64, u64> {
         let mut ticks: BTreeMap<i64, u64> = BTreeMap::new();
         let counts = &mut self.meta.counts;
         for (reason, count) in chunk.refused.named() {
@@ -340,7 +354,7 @@ impl<'a> Watch<'a> {
             late += u64::from(looked.is_some_and(|looked| self.clock.step(glance.time) < looked));
             *ticks.entry(self.clock.tick(glance.time)).or_default() += 1;
             if !self.near.contains_key(&epoch) {
-                self.near.insert(epoch, releases_near(grid, epoch, &self.released));
+                self.near.insert(epoch, releases_near(grid, epoch, &self.releases.times));
                 while self.near.len() as i64 > RELEASE_EPOCHS
                     && self.near.keys().next().is_some_and(|first| *first < oldest)
                 {
@@ -371,27 +385,24 @@ impl<'a> Watch<'a> {
             Some(Placed { part: (epoch, part), releases })
         };
         workers.install(|| self.deltas.add(&chunk.seen, grid, &place));
-        for (tick, exchanges) in ticks {
+        for (&tick, &exchanges) in &ticks {
             self.clock.count(tick, exchanges);
         }
         self.host.counted(self.meta.counts.exchanges);
+        ticks
     }
 
-    fn bounds(&self, is_exact: bool) -> Bounds {
-        let looks = self.settings.pace.looks();
-        let next = self.clock.state.next;
-        Bounds {
-            oldest: self.clock.oldest_epoch().unwrap_or(i64::MIN),
-            next: next.map_or((i64::MIN, 0), |next| {
-                (self.clock.epoch(next), 1 + next.rem_euclid(looks) as u32)
-            }),
-            accounts_max: self.settings.accounts_max,
-            is_exact,
-        }
+    pub fn bounds(&self, is_exact: bool) -> Bounds {
+        Bounds::of(&self.clock, self.settings, is_exact)
+    }
+
+    /// Whether a checkpoint has to be taken before more is counted.
+    pub fn is_full(&self) -> bool {
+        self.since_checkpoint >= CHECKPOINT_EXCHANGES || self.deltas.bytes() >= DELTA_BYTES_MAX
     }
 
     fn checkpoint_if_full(&mut self, workers: &rayon::ThreadPool) -> Result<(), WatchError> {
-        if self.since_checkpoint >= CHECKPOINT_EXCHANGES || self.deltas.bytes() >= DELTA_BYTES_MAX {
+        if self.is_full() {
             self.checkpoint(workers)?;
         }
         Ok(())
@@ -485,40 +496,30 @@ impl<'a> Watch<'a> {
         }
         self.host.looking();
         self.commit(workers, true, true)?;
-        let grid = self.settings.pace.grid;
-        let last = self.clock.epoch(next - 1);
-        let to = self.clock.start(next);
-        let calendar = grid.calendar(last, &self.released).known_until(to);
-        let store = &self.store;
-        let members = workers.install(|| store.members(last, &calendar))?;
-        if members.is_empty() {
-            return Ok(true);
-        }
-        let hours = self.clock.hours(next);
-        let from = calendar.epoch_start(0);
-        let end = grid.start(last + 1);
-        let counted = Counted {
-            members,
-            releases: self.releases.clone(),
-            exchanges: hours.iter().map(|h| h.1).sum(),
-            hours,
-            calendar,
+        let known = Known {
+            hours: self.clock.hours(next),
             refused: self.meta.counts.refused.clone(),
-            file_problems: self.feed.problems.iter().cloned().collect(),
-            files: (!self.meta.is_spooled && self.meta.lost_us.is_none_or(|lost| lost < from.0))
-                .then(|| self.feed.reaching(from)),
+            problems: self.feed.problems.iter().cloned().collect(),
         };
-        let mut hunt = self.settings.hunt.clone();
-        hunt.period = Some(Period { from, to, end });
-        let hunted = match look(counted, &hunt, &self.progress) {
-            Ok(hunted) => hunted,
-            // The state is as it was, and the look is taken when the watch goes on.
-            Err(HuntError::Stopped) => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let has_files = |from: Time| {
+            !self.meta.is_spooled && self.meta.lost_us.is_none_or(|lost| lost < from.0)
+        };
+        let looked = Look {
+            store: &self.store,
+            settings: self.settings,
+            releases: &self.releases,
+            workers,
+            progress: &self.progress,
+        };
+        let files = |from| has_files(from).then(|| self.feed.reaching(from));
+        let hunted = match looked.hunt(&self.clock, next, known, files)? {
+            Window::Empty => return Ok(true),
+            Window::Stopped => return Ok(false),
+            Window::Hunted(hunted) => *hunted,
         };
         self.host.found(hunted).map_err(WatchError::Findings)?;
         self.watched.looks += 1;
-        self.watched.until = Some(to);
+        self.watched.until = Some(self.clock.start(next));
         Ok(true)
     }
 }

@@ -47,9 +47,14 @@ pub struct Tell {
 pub struct Teller(Option<Arc<Announcer>>);
 
 impl Tell {
+    /// Whether anybody is to be told.
+    pub fn is_asked(&self) -> bool {
+        self.ocsf.is_some() || self.webhook.is_some()
+    }
+
     /// Goes on where an earlier run of the watch was, and begins to deliver.
     pub fn begin(&self, state: &Path, session: &Session) -> Result<Teller, Failure> {
-        if self.ocsf.is_none() && self.webhook.is_none() {
+        if !self.is_asked() {
             return Ok(Teller(None));
         }
         let endpoint = self.webhook.as_ref().map(|url| {

@@ -6,7 +6,9 @@ use clap::Args;
 use stillwatch_broker::{Address, Bundle, Publisher};
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{Hunted, Progress, Stage};
-use stillwatch_watch::{Host, Inputs, Pace, Stream, WatchError, WatchSettings, Watched, watch};
+use stillwatch_watch::{
+    Host, Inputs, Pace, Share, ShareNumber, Stream, WatchError, WatchSettings, Watched, watch,
+};
 
 use super::hunt::Input;
 use crate::broker::{Nats, address};
@@ -31,6 +33,9 @@ use crate::{duration, memory, output};
 /// epoch is over (or a part of one, with --look-every), the findings of the window replace
 /// those in DIR, in the same files as a hunt's; `guard --verdicts DIR` follows them.
 ///
+/// Several processes count one stream of NATS together with --share: each its part of the
+/// accounts, with a --state of its own.
+///
 /// What has been counted is kept below --state together with how far each source has been
 /// read. A watch that was killed at any moment goes on there, and counts nothing twice.
 #[derive(Debug, Args)]
@@ -38,9 +43,9 @@ pub struct Watch {
     #[command(flatten)]
     input: Input,
 
-    /// Where the findings go.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    /// Where the findings go. Of several --share, the first has them.
+    #[arg(long, value_name = "DIR", required_unless_present = "share")]
+    out: Option<PathBuf>,
 
     /// Folder for what has been counted; one for each watch.
     #[arg(long, value_name = "DIR", default_value = "./stillwatch-watch")]
@@ -50,6 +55,16 @@ pub struct Watch {
     /// nats://HOST:PORT/BUCKET.
     #[arg(long, value_name = "URL")]
     publish: Option<String>,
+
+    /// Count one of N shares of a stream of NATS, beside N - 1 other processes; the first
+    /// share takes the looks.
+    #[arg(long, value_name = "K/N", requires = "through")]
+    share: Option<ShareNumber>,
+
+    /// The stream through which shares speak with each other, the same for all of them;
+    /// nats://HOST:PORT/STREAM, which is made where there is none.
+    #[arg(long, value_name = "URL", requires = "share")]
+    through: Option<String>,
 
     #[command(flatten)]
     nats: Nats,
@@ -94,9 +109,34 @@ const PUBLISH: Duration = Duration::from_secs(10);
 /// Parts in which that time passes, so that a wish to stop is heard.
 const POLL_PARTS: u32 = 10;
 
+impl Watch {
+    /// Which share of a stream this is, where it is one.
+    fn share(&self) -> Result<Option<Share>, Failure> {
+        let Some(number) = self.share else { return Ok(None) };
+        let Some(through) = &self.through else { return Ok(None) };
+        let has_looks = self.out.is_some() || self.publish.is_some() || self.tell.is_asked();
+        if number.number > 1 && has_looks {
+            return Err(Failure::Usage(format!(
+                "--share {number} takes no looks: --out, --publish, --ocsf and --webhook are for \
+                 --share 1/{}",
+                number.of
+            )));
+        }
+        if number.number == 1 && self.out.is_none() {
+            return Err(Failure::Usage(format!(
+                "--share {number} takes the looks and needs --out"
+            )));
+        }
+        Ok(Some(Share { number, through: address("--through", through)? }))
+    }
+}
+
 /// Watches until there is nothing more or it is told to end.
 pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
-    let mut hunt = args.input.settings(session, args.out.clone(), args.quote)?;
+    let share = args.share()?;
+    // A share that takes no looks writes nothing there.
+    let folder = args.out.clone().unwrap_or_default();
+    let mut hunt = args.input.settings(session, folder.clone(), args.quote)?;
     let has_input = hunt.exchanges.iter().any(|path| path == "-");
     hunt.exchanges.retain(|path| path != "-");
     let receiver = Receiver::asked(&mut hunt, &args.receive_key)?;
@@ -116,9 +156,10 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
         accounts_max: args.accounts_max,
         streams,
         access: args.nats.access(),
+        share,
         once: args.once,
     };
-    let out = OutFolder::prepare(&args.out)?;
+    let out = args.out.as_deref().map(OutFolder::prepare).transpose()?;
     let publish = args.publish.as_deref().map(|url| address("--publish", url)).transpose()?;
     let publisher = publish.map(|address| {
         let runtime = session.runtime().clone();
@@ -127,13 +168,13 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     let publisher = publisher.transpose()?;
     if let Some(publisher) = &publisher {
         // What a run that was killed has found and not published.
-        findings(&args.out).into_iter().for_each(|bundle| publisher.put(bundle));
+        findings(&folder).into_iter().for_each(|bundle| publisher.put(bundle));
     }
     let (receiver, deliveries) = receiver.map(Receiver::start).transpose()?.unzip();
     let stream = has_input.then(|| Box::new(std::io::stdin()) as Stream);
     let teller = args.tell.begin(&args.state, session)?;
     let inputs = Inputs { stream, deliveries };
-    let host = Terminal { session, out: &args.out, teller: &teller, publisher: publisher.as_ref() };
+    let host = Terminal { session, out: &folder, teller: &teller, publisher: publisher.as_ref() };
     let progress: Arc<dyn Progress> = Arc::clone(&session.stages) as _;
     session.stages.begin(WATCH, None, "exchanges");
     let began = Instant::now();
@@ -143,7 +184,9 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
     if let Some(receiver) = receiver {
         receiver.stop();
     }
-    if watched.looks > 0 {
+    if let Some(out) = out
+        && watched.looks > 0
+    {
         out.keep();
     }
     if let Some(publisher) = publisher {
@@ -156,7 +199,7 @@ pub fn run(args: &Watch, session: &Session) -> Result<(), Failure> {
             finished => finished?,
         }
     }
-    output::print(&summary(&watched, began.elapsed(), &args.out))
+    output::print(&summary(&watched, began.elapsed(), &folder))
 }
 
 /// The time between looks where none is asked for. In docs/watch.md is what it is worth to

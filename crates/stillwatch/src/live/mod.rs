@@ -220,6 +220,7 @@ fn watch_settings(out: &Path, threads: usize, session: &Session) -> Result<Watch
     Ok(WatchSettings {
         streams: Vec::new(),
         access: Access::default(),
+        share: None,
         hunt: HuntSettings {
             exchanges: vec![out.join("guard").join("records").display().to_string()],
             accounts: vec![below("accounts.parquet")],

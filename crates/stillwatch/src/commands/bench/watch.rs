@@ -185,6 +185,7 @@ pub fn measured(
     let settings = WatchSettings {
         streams: Vec::new(),
         access: Access::default(),
+        share: None,
         hunt: HuntSettings {
             exchanges: vec![exchanges.display().to_string()],
             accounts: Vec::new(),

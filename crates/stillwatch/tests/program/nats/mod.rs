@@ -4,4 +4,5 @@
 mod exchanges;
 mod limits;
 mod server;
+mod shares;
 pub mod verdicts;
