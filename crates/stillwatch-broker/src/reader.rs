@@ -11,6 +11,7 @@
 //! Bound: [`WAITING_MAX`] messages that nobody has taken yet, and as many as one request
 //! asks for, about [`BYTES_AT_ONCE`].
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -133,7 +134,8 @@ impl Reader {
         let (sender, messages) = mpsc::channel(WAITING_MAX);
         let known = Arc::<Mutex<Known>>::default();
         let after = after.unwrap_or_default();
-        let reading = Reading { server, sender, known: Arc::clone(&known), after, part };
+        let waiting = VecDeque::new();
+        let reading = Reading { server, sender, known: Arc::clone(&known), after, part, waiting };
         let task = runtime.spawn(run(reading));
         let inbox = Mutex::new(Inbox { messages, ahead: None });
         Ok(Reader { inbox, runtime: runtime.clone(), known, task })
@@ -200,6 +202,8 @@ struct Reading {
     known: Arc<Mutex<Known>>,
     after: StreamPlace,
     part: Part,
+    /// What has come and was not passed on, each with how many were to come after it.
+    waiting: VecDeque<(Message, Option<u64>)>,
 }
 
 async fn run(mut reading: Reading) {
@@ -252,32 +256,45 @@ impl Reading {
         }
     }
 
-    /// Tells how far the stream goes, if it holds nothing more for this part up to there.
-    /// Says whether anybody still listens.
-    async fn mark(&mut self, stream: &Stream) -> Result<bool, BrokerError> {
+    /// How far the stream goes, if it holds nothing more for this part up to there.
+    async fn mark(&mut self, stream: &Stream) -> Result<(), BrokerError> {
         // A consumer learns late what was stored; the stream itself knows. Its end is asked
         // for first, so that nothing falls between.
         let last = self.server.answered(stream.get_info()).await?.state.last_sequence;
         if last <= self.after.sequence {
-            return Ok(true);
+            return Ok(());
         }
         for subject in &self.part.subjects {
             let next = self.after.sequence + 1;
             let asked = stream.get_first_raw_message_by_subject(subject, next);
             match self.server.asked(asked).await? {
-                Ok(message) if message.sequence <= last => return Ok(true),
+                Ok(message) if message.sequence <= last => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
                 Err(error) => return Err(self.server.away(error)),
             }
         }
         self.after.sequence = last;
-        let mark = Message { place: self.after, payload: Bytes::new() };
-        Ok(self.sender.send(mark).await.is_ok())
+        self.waiting.push_back((Message { place: self.after, payload: Bytes::new() }, None));
+        Ok(())
+    }
+
+    /// Passes on what waits; says whether anybody still listens.
+    async fn pass_on(&mut self) -> bool {
+        while let Some((message, pending)) = self.waiting.pop_front() {
+            if self.sender.send(message).await.is_err() {
+                return false;
+            }
+            passed(&self.known, pending);
+        }
+        true
     }
 
     /// Reads until something errs; ends well when nobody takes messages any more.
     async fn once(&mut self, attempts: &mut usize, is_away: &mut bool) -> Result<(), BrokerError> {
+        if !self.pass_on().await {
+            return Ok(());
+        }
         let server = self.server.clone();
         let asked = server.jetstream.get_stream(server.name());
         let stream = server.asked(asked).await?.map_err(|error| {
@@ -311,7 +328,11 @@ impl Reading {
         let (mut delivered, mut longest) = (0, BYTES_AT_ONCE / AT_ONCE.start());
         let expires = if self.part.is_marked { MARKED } else { EXPIRES };
         loop {
-            if self.part.is_marked && !self.mark(&stream).await? {
+            if self.part.is_marked {
+                self.mark(&stream).await?;
+            }
+            // Nothing is asked for until what came before was taken.
+            if !self.pass_on().await {
                 return Ok(());
             }
             let most = (BYTES_AT_ONCE / longest).clamp(*AT_ONCE.start(), *AT_ONCE.end());
@@ -319,7 +340,19 @@ impl Reading {
             let mut batch = server.answered(batch).await?;
             longest = 1;
             loop {
-                let next = tokio::time::timeout(EXPIRES + REQUEST, batch.next()).await;
+                // A request that has ended drops what was not fetched of it: all that comes
+                // is fetched at once, however long it then waits.
+                let next = tokio::select! {
+                    next = tokio::time::timeout(expires + REQUEST, batch.next()) => next,
+                    place = self.sender.reserve(), if !self.waiting.is_empty() => {
+                        let Ok(place) = place else { return Ok(()) };
+                        if let Some((message, pending)) = self.waiting.pop_front() {
+                            place.send(message);
+                            passed(&self.known, pending);
+                        }
+                        continue;
+                    }
+                };
                 let message = match next {
                     Err(_) => return Err(server.away("no answer in time")),
                     Ok(None) => break,
@@ -335,21 +368,21 @@ impl Reading {
                 let payload = message.payload.clone();
                 longest = longest.max(payload.len());
                 self.after.sequence = sequence;
-                let message = Message { place: self.after, payload };
-                if self.sender.send(message).await.is_err() {
-                    return Ok(());
-                }
+                self.waiting.push_back((Message { place: self.after, payload }, Some(pending)));
                 *attempts = 0;
-                {
-                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                    known.to_come = known.to_come.map(|left| left.saturating_sub(1).min(pending));
-                }
-                if pending == 0 && self.part.is_marked && !self.mark(&stream).await? {
-                    return Ok(());
+                if pending == 0 && self.part.is_marked {
+                    self.mark(&stream).await?;
                 }
             }
             // Many messages at a stroke only once they were seen to be short.
             longest = longest.max(1 << 10);
         }
     }
+}
+
+/// Counts a message that was passed on, and after which so many were to come.
+fn passed(known: &Mutex<Known>, pending: Option<u64>) {
+    let Some(pending) = pending else { return };
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    known.to_come = known.to_come.map(|left| left.saturating_sub(1).min(pending));
 }

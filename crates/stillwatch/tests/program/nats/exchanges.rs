@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use stillwatch_broker::{Access, Line, Reader, StreamPlace, Writer};
+use stillwatch_broker::{Access, Line, Part, Reader, StreamPlace, Writer};
 
 use super::server::{Nats, wait};
 use crate::guard::{Guard, Model, ask, recorded};
@@ -114,6 +114,43 @@ fn a_stream_gives_what_standard_input_gives() {
     };
     let again = found(&url, "stream");
     assert_eq!(total(&again), total(&ran), "nothing is counted twice");
+}
+
+#[test]
+fn a_reader_that_takes_its_time_is_sent_everything_once() {
+    let Some(nats) = Nats::start() else { return };
+    let message = |number: u32, payload: Vec<u8>| Line {
+        partition: 1 + number % 2,
+        id: number.to_string(),
+        reaches: (u64::from(number), 1),
+        payload: payload.into(),
+    };
+    wait(async {
+        let server = nats.connect("slow").await;
+        let writer = Writer::open(&server, "test").await.unwrap();
+        let all = (1..=400).map(|number| message(number, vec![b'x'; 9_000])).collect();
+        writer.write(all).await.unwrap();
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let address = nats.url("slow").parse().unwrap();
+    let part = Part { subjects: vec!["slow.2.*".to_owned()], is_marked: true };
+    let access = Access::default();
+    let reader = Reader::begin_part(runtime.handle(), &address, &access, None, part).unwrap();
+    let (mut places, mut messages) = (Vec::new(), 0);
+    while places.last() != Some(&400) {
+        reader.wait(Duration::from_secs(10));
+        while let Some(message) = reader.next_up_to(usize::MAX) {
+            places.push(message.place.sequence);
+            messages += usize::from(!message.payload.is_empty());
+            // Longer than the server keeps a request.
+            if messages == 20 || messages == 60 {
+                thread::sleep(Duration::from_millis(2_500));
+            }
+        }
+    }
+    assert_eq!(messages, 200);
+    assert!(places.is_sorted_by(|one, other| one < other), "{places:?}");
+    assert_eq!(reader.problems(), Vec::<String>::new());
 }
 
 /// Numbers from a seed (SplitMix64).
