@@ -245,6 +245,12 @@ impl Looker<'_> {
             return Err(broken(format!("message {sequence} is of share {share}/{of}")));
         }
         let known = &mut self.looking().shares[share as usize - 1];
+        if number == known.number && number > 0 {
+            // Its arrival was not confirmed for so long that the server has forgotten its id.
+            self.looking().taken = sequence;
+            self.is_changed = true;
+            return Ok(());
+        }
         if number != known.number + 1 {
             return Err(broken(format!(
                 "message {number} of share {share} comes after its message {}: its state was \

@@ -241,6 +241,7 @@ impl Word {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::plan::Plan;
     use super::*;
 
     fn message() -> Message {
@@ -301,6 +302,7 @@ mod tests {
             let _ = Message::parse(&Bytes::from(bytes.clone()));
             let _ = read_rows(bytes);
             let _ = Word::parse(bytes);
+            let _ = serde_json::from_slice::<Plan>(bytes);
             let mut changed = whole.clone();
             for &(at, byte) in changes {
                 let at = usize::from(at) % changed.len();
