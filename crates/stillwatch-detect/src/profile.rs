@@ -517,6 +517,20 @@ impl Profile {
             ^ u64::from(epoch.sample.last().map_or(0, |s| s.session))
     }
 
+    /// The same before the sets and samples of some epochs are read.
+    #[inline]
+    #[must_use]
+    pub(crate) fn touch_epochs(&self, range: std::ops::Range<usize>) -> u64 {
+        self.epochs(range).fold(0, |all, (_, epoch)| {
+            let (sets, sample) = (&epoch.sets.entries, &epoch.sample);
+            all ^ u64::from(epoch.exchanges)
+                ^ sets.first().copied().unwrap_or(0)
+                ^ sets.last().copied().unwrap_or(0)
+                ^ u64::from(sample.first().map_or(0, |s| s.session))
+                ^ u64::from(sample.last().map_or(0, |s| s.session))
+        })
+    }
+
     /// Adds another part of the same account's traffic.
     pub fn merge(&mut self, other: &Profile) {
         if other.is_empty() {

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::calendar::EPOCHS;
 use crate::judge::SCORE_MIN;
-use crate::link::LinkChannel;
+use crate::link::{AHEAD, LinkChannel, call_for};
 use crate::population::Population;
 
 /// Counters by which values that too few accounts have are told; where more values than
@@ -177,15 +177,19 @@ fn each_value(
     mut take: impl FnMut(u64, u32),
 ) {
     let mut values: Vec<u64> = Vec::new();
-    for &account in accounts {
-        let member = &population.members()[account as usize];
-        for channel in channels {
-            values.clear();
-            channel.values(member, population.calendar(), EPOCHS, &mut |value| values.push(value));
-            values.sort_unstable();
-            values.dedup();
-            values.truncate(VALUES_MAX);
-            values.iter().for_each(|&value| take(value, account));
+    for accounts in accounts.chunks(AHEAD) {
+        call_for(population, accounts, EPOCHS);
+        for &account in accounts {
+            let member = &population.members()[account as usize];
+            for channel in channels {
+                values.clear();
+                channel
+                    .values(member, population.calendar(), EPOCHS, &mut |value| values.push(value));
+                values.sort_unstable();
+                values.dedup();
+                values.truncate(VALUES_MAX);
+                values.iter().for_each(|&value| take(value, account));
+            }
         }
     }
 }

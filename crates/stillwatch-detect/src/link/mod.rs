@@ -160,6 +160,18 @@ fn active(population: &Population, until: usize) -> Vec<u32> {
 /// Accounts whose values are listed one after the other.
 const ACCOUNTS_AT_ONCE: usize = 256;
 
+/// Accounts whose profiles are called for before the first of them is read.
+pub(crate) const AHEAD: usize = 16;
+
+/// Calls for the profiles of some accounts, as far as `until`: they lie anywhere, and one
+/// by one each would be waited for.
+pub(crate) fn call_for(population: &Population, accounts: &[u32], until: usize) {
+    let touched = accounts
+        .iter()
+        .fold(0, |all, &i| all ^ population.members()[i as usize].profile.touch_epochs(0..until));
+    std::hint::black_box(touched);
+}
+
 /// By channel, the values that are wanted with the accounts that have them, in their order.
 /// Account by account, so that each profile is fetched from memory once for all channels.
 fn pairs(
@@ -171,14 +183,17 @@ fn pairs(
 ) -> Vec<Vec<(u64, u32)>> {
     let none = || vec![Vec::new(); channels.len()];
     let of_accounts = |mut pairs: Vec<Vec<(u64, u32)>>, accounts: &[u32]| {
-        for &i in accounts {
-            let member = &population.members()[i as usize];
-            for (channel, pairs) in channels.iter().zip(&mut pairs) {
-                channel.values(member, population.calendar(), until, &mut |value| {
-                    if wanted(value) {
-                        pairs.push((value, i));
-                    }
-                });
+        for accounts in accounts.chunks(AHEAD) {
+            call_for(population, accounts, until);
+            for &i in accounts {
+                let member = &population.members()[i as usize];
+                for (channel, pairs) in channels.iter().zip(&mut pairs) {
+                    channel.values(member, population.calendar(), until, &mut |value| {
+                        if wanted(value) {
+                            pairs.push((value, i));
+                        }
+                    });
+                }
             }
         }
         pairs
