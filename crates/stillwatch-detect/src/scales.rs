@@ -4,7 +4,7 @@
 //! Values are put in order once. The scale without some of the groups is then one walk
 //! over them, so that many groups can each have a scale without themselves.
 
-use crate::confirm::{Estimate, MEASURE_COUNT, MEASURES};
+use crate::confirm::{Estimate, MEASURE_COUNT, MEASURES, Tail};
 use crate::judge::{self, Subject};
 
 /// The median and spread of the groups of a stratum, by measure.
@@ -142,6 +142,22 @@ fn enough(scale: Option<Scale>) -> Option<Scale> {
     scale.filter(|s| s.groups >= GROUPS_MIN)
 }
 
+/// A stratum's own scale of a measure, or that of the rest where it has none. Of a measure
+/// whose large deviations say much it is no narrower than the rest's: a dozen large groups
+/// that are alike by chance don't show how different groups can be.
+fn no_narrower(
+    measure: usize,
+    own: Option<Scale>,
+    rest: impl FnOnce() -> Option<Scale>,
+) -> Option<Scale> {
+    let Some(own) = own else { return rest() };
+    if MEASURES[measure].tail == Tail::Heavy {
+        return Some(own);
+    }
+    let spread = rest().map_or(own.spread, |rest| rest.spread.max(own.spread));
+    Some(Scale { spread, ..own })
+}
+
 /// The groups of a window, their values in order.
 #[derive(Debug)]
 pub(crate) struct Ordered<'a> {
@@ -228,7 +244,8 @@ impl<'a> Ordered<'a> {
                 let own = stratum.row(|_| true, &mut room);
                 let own_unexplained = stratum.row(unexplained, &mut room);
                 let row = std::array::from_fn(|m| {
-                    enough(own_unexplained[m]).or(enough(own[m])).or(rest[m])
+                    let own = enough(own_unexplained[m]).or(enough(own[m]));
+                    no_narrower(m, own, || rest[m])
                 });
                 (stratum.name, row)
             })
@@ -269,9 +286,6 @@ impl<'a> Ordered<'a> {
         let unexplained = |is_explained: &[bool], g: usize| stays(g) && !is_explained[g];
         let of_unexplained = own.row(|g| unexplained(is_explained, g), room);
         let mut row: Row = std::array::from_fn(|m| enough(of_unexplained[m]).or(enough(of_own[m])));
-        if row.iter().all(Option::is_some) {
-            return Scales { rows: Vec::new(), rest: row };
-        }
         // Where a stratum's own are too few, its groups are beside all of the others.
         for other in self.strata.iter().filter(|s| s.name != stratum) {
             let few = |m: usize| (1..GROUPS_MIN).contains(&other.lists[m].rising.len());
@@ -289,9 +303,11 @@ impl<'a> Ordered<'a> {
                     judge::is_explained(self.subjects[group as usize], &first);
             }
         }
-        for (m, scale) in row.iter_mut().enumerate().filter(|(_, scale)| scale.is_none()) {
-            let rest = self.all[m].scale(m, |g| unexplained(is_explained, g), room);
-            *scale = enough(rest).or_else(|| together(m, room));
+        for (m, scale) in row.iter_mut().enumerate() {
+            *scale = no_narrower(m, *scale, || {
+                let rest = self.all[m].scale(m, |g| unexplained(is_explained, g), room);
+                enough(rest).or_else(|| together(m, room))
+            });
         }
         Scales { rows: Vec::new(), rest: row }
     }

@@ -29,8 +29,8 @@ const SAY_MAX: f64 = 6.0;
 const SPEAKS: f64 = 1.0;
 /// A value must be seen in this many accounts of a group to belong to its signature.
 const SEEN_MIN: u8 = 3;
-/// The rounds of finding members and learning from them again.
-const ROUNDS: usize = 3;
+/// The most rounds of finding members and learning from them again.
+const ROUNDS: usize = 8;
 /// Values that an account is known by, of one channel; the smallest stay.
 const VALUES_MAX: usize = 64;
 
@@ -240,7 +240,8 @@ impl Signature {
             let within = f64::from(count) / (inside + 1.0);
             let without = (f64::from(all - count) + 1.0) / (outside + 1.0);
             let say = (within / without).ln();
-            if say > 0.0 {
+            // What is hardly more common within is no sign, and no excuse for lacking one.
+            if say >= SPEAKS {
                 says[value as usize] = say.min(SAY_MAX) as f32;
                 present.push(value);
                 known[values.values[value as usize].0 as usize] = true;

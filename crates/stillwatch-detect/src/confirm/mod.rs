@@ -47,9 +47,8 @@ pub struct Confirm {
 /// Most clear or explain groups and are told of, and accuse none: acting together is what
 /// classes, offices and timetables do, asking nothing twice is what strangers do; to work
 /// at night, not to go on from an answer, to share a template and to ask for the reasoning
-/// is what innocent machines do as well. On thirty worlds of real prompts, twenty of them
-/// without campaigns, what remains keeps groups of innocents below 1.6 nats and 91 of 110
-/// campaigns above 2.3.
+/// is what innocent machines do as well. On 57 worlds, forty of them
+/// without campaigns, what remains keeps groups of innocents below 1.4 nats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its evidence is part of the score.
@@ -93,12 +92,12 @@ pub enum Tail {
     /// As Student's t with three degrees of freedom: there are odd innocents, and a robust
     /// spread does not see them.
     Heavy,
-    /// As Student's t with ten degrees of freedom, but for one odd group in a hundred that may
-    /// lie anywhere (Huber 1964, «Robust estimation of a location parameter»). For the spread
-    /// of volumes: what chance does to that is known, and its error is that of a group as
-    /// ordinary as the references; the [`Estimate::error`] is of a value of one. Of 24,001
-    /// groups of innocents that nothing explains, in twenty worlds of real prompts, 1 % lie
-    /// beyond 2.2 and 0.1 % beyond 3.1; this has 2.8 and 4.1 without the odd ones.
+    /// As a normal, but for one odd group in a hundred that may lie anywhere (Huber 1964,
+    /// «Robust estimation of a location parameter»). For the spread of volumes: what chance
+    /// does to that is known, and its error is that of a group as ordinary as the
+    /// references; the [`Estimate::error`] is of a value of one. Of 46,549 groups of
+    /// innocents that nothing explains, in forty worlds of real prompts, 1 % lie beyond 1.8,
+    /// 0.1 % beyond 2.3 and none beyond 2.8; a normal has 2.3, 3.1 and 4.1.
     Light,
 }
 
@@ -113,7 +112,7 @@ impl Tail {
         match self {
             Tail::Heavy => 0.367_552_596_947_861 / (1.0 + squared / 3.0).powi(2),
             Tail::Light => {
-                let ordinary = 0.389_108_383_966_031 / (1.0 + squared / 10.0).powf(5.5);
+                let ordinary = (-squared / 2.0).exp() / core::f64::consts::TAU.sqrt();
                 (1.0 - ODD) * ordinary + ODD / (2.0 * most)
             }
         }
