@@ -115,7 +115,9 @@ fn patiently<T>(
     loop {
         match asked() {
             Ok(answer) => return Ok(Some(answer)),
-            Err(error) if error.is_away() => {
+            Err(error)
+                if matches!(error, BrokerError::Away { .. } | BrokerError::Failed { .. }) =>
+            {
                 if !std::mem::replace(&mut is_told, true) {
                     host.say(&format!("{error}; it is asked again"));
                 }
