@@ -150,6 +150,12 @@ impl Store {
                     redb::DatabaseError::DatabaseAlreadyOpen => failed(
                         "another watch uses it; give this one a --state of its own".to_owned(),
                     ),
+                    // What redb says of a file that is none of its own.
+                    redb::DatabaseError::Storage(redb::StorageError::Io(other))
+                        if other.kind() == std::io::ErrorKind::InvalidData =>
+                    {
+                        failed(broken(&other))
+                    }
                     other => failed(broken(&other)),
                 }
             })?;
