@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::confirm::{ACTIVE_MIN, Features, Window};
 use crate::population::Population;
 
-/// The confidence of [`guilty_at_least`].
+/// The confidence of [`Finding::guilty_members_at_least`](crate::find::Finding).
 pub const GUILTY_LEVEL: f64 = 0.95;
 
 /// Accounts of references that are looked at.
