@@ -48,7 +48,7 @@ pub async fn extent(server: &Server) -> Result<StreamPlace, BrokerError> {
 }
 
 /// How many messages of a stream are on no partition's subject, `STREAM.P.NAME`: what none of
-/// several readers of [parts](Part) is sent. Looks at [`SUBJECTS_MAX`] subjects at most.
+/// several readers of [parts](Part) is sent. Looks at `SUBJECTS_MAX` subjects at most.
 ///
 /// # Errors
 /// The server or the stream can't be had.
