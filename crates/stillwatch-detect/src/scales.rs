@@ -376,4 +376,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_stratum_of_like_groups_is_no_finer_a_scale_for_volumes() {
+        let mut groups = groups();
+        for (g, group) in groups.iter_mut().enumerate() {
+            group.stratum = if g < 20 { "client" } else { "network" };
+            group.mass = 1.0;
+            for measure in [M::Spread, M::Moved] {
+                let value = if g < 20 { 0.4 } else { g as f64 / 50.0 };
+                group.measured[measure as usize] = Some(Estimate { value, error: 0.0 });
+            }
+        }
+        let scales = Scales::of(&groups);
+        let spread = |stratum, m: M| scales.get(stratum, m as usize).unwrap().spread;
+        assert_eq!(spread("client", M::Spread), spread("none of these", M::Spread));
+        assert!(spread("client", M::Moved) < spread("none of these", M::Moved));
+    }
 }

@@ -47,8 +47,9 @@ pub struct Confirm {
 /// Most clear or explain groups and are told of, and accuse none: acting together is what
 /// classes, offices and timetables do, asking nothing twice is what strangers do; to work
 /// at night, not to go on from an answer, to share a template and to ask for the reasoning
-/// is what innocent machines do as well. On 57 worlds, forty of them
-/// without campaigns, what remains keeps groups of innocents below 1.4 nats.
+/// is what innocent machines do as well. On 57 worlds
+/// of 12,500 accounts, forty of them without campaigns, what remains keeps groups of innocents
+/// below 1.4 nats; in larger worlds there are more groups, and some reach 2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its evidence is part of the score.
