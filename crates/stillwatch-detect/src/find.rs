@@ -22,7 +22,7 @@ use crate::owner::{Owner, known_customers, owners};
 use crate::population::Population;
 use crate::references::{Known, KnownCourse, References};
 use crate::scales::{Ordered, Work};
-use crate::signature::{Membership, Values, extend};
+use crate::signature::{Membership, Values, extend, leave_out_riders};
 
 /// What the caller decides.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +137,7 @@ impl Course {
         part: &[u32],
         population: &Population,
         owners: &[Owner],
+        values: &Values,
         shown: &Shown,
     ) -> bool {
         let Some(Looked { look, subject, scales, .. }) = self.looks.last() else { return false };
@@ -151,6 +152,7 @@ impl Course {
         let view = View {
             population,
             owners,
+            values: Some(values),
             crowd: &crowd,
             features: &features,
             all: &all,
@@ -235,6 +237,8 @@ pub fn find(
     let windows = Window::all().count();
     for look in 2..=EPOCHS {
         extend_sharers(population, &mut courses, look);
+        let tying: Vec<LinkChannel> = [confirm::WHO, confirm::WHAT].concat();
+        let values = Values::until(population, look, &tying);
         for window in Window::all().filter(|w| w.look == look) {
             if !progress(Step::Confirm, measured, windows) {
                 return None;
@@ -273,6 +277,7 @@ pub fn find(
                     let view = View {
                         population,
                         owners: &owners,
+                        values: Some(&values),
                         crowd: &crowd,
                         features: &features,
                         all: &all,
@@ -681,7 +686,9 @@ fn report(
         } else {
             let (mut members, signature) = extend(&values, &course.sharers);
             let spared = customers.ordinary(course, &members);
-            members.retain(|m| !spared.contains(&m.account));
+            members.retain(|m| {
+                !spared.contains(&m.account) && !owners[m.account as usize].is_verified
+            });
             if members.len() < ACCUSED_MIN {
                 continue;
             }
@@ -712,7 +719,7 @@ fn report(
                             .collect();
                         let accounts: Vec<u32> = unclaimed.iter().map(|m| m.account).collect();
                         if is_another(unclaimed.len(), part.len())
-                            && course.holds_for(&accounts, population, owners, shown)
+                            && course.holds_for(&accounts, population, owners, &values, shown)
                         {
                             drafts.push(Draft {
                                 groups: vec![i],
@@ -726,6 +733,10 @@ fn report(
                 }
             }
         };
+        let mut members = members;
+        if !course.is_known_customers {
+            leave_out_riders(&values, &mut members);
+        }
         let unclaimed: Vec<Membership> = members
             .iter()
             .filter(|m| drafts.iter().all(|d| !d.accounts.contains(&m.account)))
@@ -755,11 +766,20 @@ fn report(
             attach(&mut drafts, &accounts);
             continue;
         }
-        let accounts = unclaimed.iter().map(|m| m.account).collect();
+        // What was judged is the frozen group. Where others have claimed much of it, or only
+        // a part of it is left, that must do by itself what the whole did.
+        let accounts: Vec<u32> = unclaimed.iter().map(|m| m.account).collect();
+        let judged = accounts.iter().filter(|a| course.sharers.binary_search(a).is_ok()).count();
+        if !course.is_known_customers
+            && (judged as f64) < HELD * course.sharers.len() as f64
+            && !course.holds_for(&accounts, population, owners, &values, shown)
+        {
+            continue;
+        }
         drafts.push(Draft {
             groups: vec![i],
             members: unclaimed,
-            accounts,
+            accounts: accounts.into_iter().collect(),
             is_open: course.is_known_customers,
         });
     }
@@ -935,6 +955,7 @@ impl Customers<'_> {
                 population,
                 // By itself the customer is no stranger among others.
                 owners: &[],
+                values: None,
                 crowd,
                 features: &features,
                 all: &all,
@@ -946,7 +967,13 @@ impl Customers<'_> {
                 measured: confirm::measure(&view),
                 ..last.subject.clone()
             };
-            if active.len() >= ACTIVE_MIN && !judge::is_odd(&judge::score(&subject, &last.scales)) {
+            let scored = judge::score(&subject, &last.scales);
+            // A few accounts can't be odd by themselves, however alike they are: nor are they
+            // spared if they are nearer to even than to ordinary.
+            let is_ordinary = !judge::is_odd(&scored)
+                && scored.deviations[M::Spread as usize]
+                    .map_or(scored.score <= 0.0, |deviation| 2.0 * deviation < scored.even);
+            if active.len() >= ACTIVE_MIN && is_ordinary {
                 ordinary.extend(accounts);
             }
         }

@@ -6,12 +6,13 @@
 //! The scale comes from the groups of the stratum that nothing explains, each account
 //! counting once over all its groups; where a candidate's own accounts are much of them,
 //! from the others. Then each channel's deviation becomes [`evidence`], in nats, and the
-//! sum of what may accuse is the score: how much more likely the course is from a campaign
-//! than from innocents. Its exponential is the f of the promise's e-value.
+//! sum of what may accuse, with what corroborates it, is the score: how much more likely the
+//! course is from a campaign than from innocents. Its exponential is the f of the promise's
+//! e-value. How even volumes are accuses nobody alone: a second fact has to speak.
 
 use crate::confirm::{
     CONFIRM_CHANNELS, ConfirmChannel, Estimate, Explains, M, MEASURE_COUNT, MEASURES, Measured,
-    Role, Sum, Tail,
+    Role, Sum, Tail, WHAT, WHO,
 };
 use crate::link::LinkChannel;
 use crate::scales::Row;
@@ -46,8 +47,11 @@ pub struct Scored {
     pub deviations: [Option<f64>; MEASURE_COUNT],
     /// By confirm channel, the mean of its measures' deviations.
     pub channels: [Option<f64>; CONFIRM_CHANNELS],
-    /// The confirmation score S: what the channels that accuse say, added up, in nats.
+    /// The confirmation score S: what the channels that accuse say, added up, and what
+    /// corroborates them, in nats.
     pub score: f64,
+    /// A channel other than that of volumes speaks for a campaign.
+    pub has_second_fact: bool,
     /// A measure shows an innocent explanation at work; see [`Explains`].
     pub is_explained: bool,
     /// It comes in bursts, which explain all but even volumes.
@@ -99,10 +103,21 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     for (c, channel) in scored.channels.iter_mut().enumerate() {
         *channel = channel_deviation(c, |m| scored.deviations[m]);
     }
-    scored.score = (0..CONFIRM_CHANNELS)
-        .filter(|&c| ConfirmChannel::ALL[c].channel().role == Role::Accuses)
-        .filter_map(|c| said(subject, &scored, c))
-        .sum();
+    let of = |role: Role| {
+        (0..CONFIRM_CHANNELS)
+            .filter(|&c| ConfirmChannel::ALL[c].channel().role == role)
+            .filter_map(|c| said(subject, &scored, c))
+            .sum::<f64>()
+    };
+    let accused = of(Role::Accuses);
+    let score = accused + of(Role::Corroborates).min(accused.max(0.0));
+    scored.has_second_fact = (0..CONFIRM_CHANNELS).any(|c| {
+        ConfirmChannel::ALL[c] != ConfirmChannel::Balance
+            && ConfirmChannel::ALL[c].channel().role != Role::Clears
+            && said(subject, &scored, c).is_some()
+            && scored.channels[c].is_some_and(|d| d >= STRONG)
+    });
+    scored.score = score;
     scored
 }
 
@@ -113,6 +128,11 @@ fn deviation(subject: &Subject, row: &Row, m: usize) -> Option<f64> {
     let scale = row[m]?;
     let measure = &MEASURES[m];
     if subject.links.iter().any(|&link| measure.id.channel().is_spent_by(link)) {
+        return None;
+    }
+    // What two ties have gathered is not confirmed by them.
+    let is_by = |family: &[LinkChannel]| subject.links.iter().any(|link| family.contains(link));
+    if measure.id as usize == M::Ties as usize && is_by(&WHO) && is_by(&WHAT) {
         return None;
     }
     let side = if measure.high { 1.0 } else { -1.0 };
@@ -199,9 +219,12 @@ fn said(subject: &Subject, scored: &Scored, channel: usize) -> Option<f64> {
     if scored.is_burst {
         let spread = scored.deviations[M::Spread as usize];
         let is_balance = channel == ConfirmChannel::Balance as usize;
-        return spread
-            .filter(|_| is_balance)
-            .map(|d| evidence(d, shown(channel), Tail::Light, scored.even));
+        if is_balance {
+            return spread.map(|d| evidence(d, shown(channel), Tail::Light, scored.even));
+        }
+        if !ConfirmChannel::ALL[channel].channel().lasts {
+            return None;
+        }
     }
     let whole = evidence(scored.channels[channel]?, shown(channel), Tail::Heavy, DEVIATION_MAX);
     let sum = ConfirmChannel::ALL[channel].channel().sum;
@@ -292,7 +315,7 @@ pub struct Verdict {
 /// is itself guilty makes the test more cautious but can't blind it.
 #[must_use]
 pub fn weight(scored: &Scored) -> f64 {
-    if scored.is_explained || !is_independent(scored) {
+    if scored.is_explained || !is_independent(scored) || !scored.has_second_fact {
         return 0.0;
     }
     scored.score.exp().min(WEIGHT_MAX)
@@ -319,14 +342,28 @@ pub fn is_suspicious(scored: &Scored) -> bool {
 /// The same, however few the members are.
 #[must_use]
 pub fn is_odd(scored: &Scored) -> bool {
-    scored.score >= SCORE_MIN && is_independent(scored) && !scored.is_explained
+    scored.score >= SCORE_MIN
+        && scored.has_second_fact
+        && is_independent(scored)
+        && !scored.is_explained
 }
 
 /// Whoever goes on from answers is talking to the model, whatever else is odd: agents
-/// whose default model moves, resellers with even volumes.
+/// whose default model moves, resellers with even volumes. Conversations that know no night
+/// may be made up: but resellers have customers all over the world, so that then a further
+/// fact has to speak.
 fn is_independent(scored: &Scored) -> bool {
-    scored.never_goes_on
-        || scored.channels[ConfirmChannel::Independence as usize].is_some_and(|d| d >= INDEPENDENT)
+    let stands_out = |c: ConfirmChannel, least: f64| {
+        scored.channels[c as usize].is_some_and(|deviation| deviation >= least)
+    };
+    let is_made_up = || {
+        !scored.is_burst
+            && stands_out(ConfirmChannel::Rhythm, STRONG)
+            && [ConfirmChannel::Ties, ConfirmChannel::Demand, ConfirmChannel::Pivot]
+                .iter()
+                .any(|&c| stands_out(c, STRONG))
+    };
+    scored.never_goes_on || stands_out(ConfirmChannel::Independence, INDEPENDENT) || is_made_up()
 }
 
 /// Whether a group's members hardly ever go on from an answer, whatever ordinary groups of
@@ -437,17 +474,19 @@ mod tests {
                     (M::FollowUps, 0.5 + stray / 2.0),
                     (M::Clock, 0.05),
                     (M::Moved, stray / 10.0),
+                    (M::Quiet, 0.05 + stray / 4.0),
                 ])
             })
             .collect()
     }
 
-    const HARVEST: [(M, f64); 5] = [
+    const HARVEST: [(M, f64); 6] = [
         (M::Spread, 0.1),
         (M::Drift, 0.1),
         (M::FollowUps, 0.0),
         (M::Clock, 0.05),
         (M::Moved, 0.02),
+        (M::Quiet, 0.33),
     ];
 
     fn scored(of: &[(M, f64)]) -> Scored {
@@ -476,6 +515,63 @@ mod tests {
         for subject in crowd() {
             let all = crowd();
             assert!(!is_suspicious(&score(&subject, &Scales::of(&all))));
+        }
+    }
+
+    #[test]
+    fn even_volumes_alone_accuse_nobody() {
+        let tenants = scored(&HARVEST[..5]);
+        assert!(tenants.score >= SCORE_MIN && !is_suspicious(&tenants));
+        assert_eq!(weight(&tenants), 0.0);
+        // People behind an application rest at night, which speaks against a campaign.
+        let mut by_day = HARVEST;
+        by_day[5] = (M::Quiet, 0.02);
+        assert!(scored(&by_day).score < tenants.score);
+        // A second fact of any kind will do.
+        for second in [(M::Ties, 1.0), (M::Moved, 0.9), (M::Reasoning, 1.0)] {
+            let mut of = HARVEST[..5].to_vec();
+            of.push(second);
+            let mut all = crowd();
+            all.iter_mut().for_each(|g| {
+                g.links = vec![LinkChannel::Network];
+                for m in [M::Ties, M::Reasoning] {
+                    g.measured[m as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+                }
+            });
+            let mut harvest = group(&of);
+            harvest.links = vec![LinkChannel::Network];
+            all.push(harvest);
+            let scored = score(all.last().unwrap(), &Scales::of(&all));
+            assert!(is_suspicious(&scored), "{second:?}: {scored:?}");
+        }
+    }
+
+    #[test]
+    fn what_corroborates_adds_at_most_as_much_as_what_accuses() {
+        let mut of = HARVEST;
+        let with = |of: &[(M, f64)]| scored(of).score;
+        of[0] = (M::Spread, 1.6);
+        assert!(with(&of) <= 0.0, "machines of all sizes work at night");
+        assert!(with(&HARVEST) <= 2.0 * with(&HARVEST[..5]) + 1e-12);
+        assert!(with(&HARVEST) > with(&HARVEST[..5]));
+    }
+
+    #[test]
+    fn two_ties_that_gathered_a_group_do_not_confirm_it() {
+        let mut tied = group(&HARVEST);
+        tied.measured[M::Ties as usize] = Some(Estimate { value: 1.0, error: 0.01 });
+        let mut all = crowd();
+        all.iter_mut().for_each(|g| {
+            g.measured[M::Ties as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+        });
+        for (links, says) in [
+            (vec![LinkChannel::Client], true),
+            (vec![LinkChannel::Birth], true),
+            (vec![LinkChannel::Birth, LinkChannel::Client], false),
+        ] {
+            tied.links = links.clone();
+            let scored = score(&tied, &Scales::of(&all));
+            assert_eq!(scored.deviations[M::Ties as usize].is_some(), says, "{links:?}");
         }
     }
 
@@ -547,7 +643,16 @@ mod tests {
             day.push(burst);
             assert!(!is_suspicious(&scored(&day)), "an evaluation day: {burst:?}");
             day[0] = (M::Spread, 0.1);
-            assert!(is_suspicious(&scored(&day)), "a balancer in a hurry: {burst:?}");
+            assert!(!is_suspicious(&scored(&day)), "its hours say nothing then: {burst:?}");
+            // What accounts are goes on saying what it says.
+            day.push((M::Ties, 1.0));
+            let mut all = crowd();
+            all.iter_mut().for_each(|g| {
+                g.measured[M::Ties as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+            });
+            all.push(group(&day));
+            let hurry = score(all.last().unwrap(), &Scales::of(&all));
+            assert!(is_suspicious(&hurry), "a balancer in a hurry: {burst:?}");
         }
     }
 
@@ -568,7 +673,7 @@ mod tests {
     fn how_even_a_few_customers_are_says_little() {
         let with = |error: f64| {
             let mut all = crowd();
-            let mut few = group(&HARVEST);
+            let mut few = group(&HARVEST[..5]);
             few.measured[M::Spread as usize] = Some(Estimate { value: 0.1, error });
             all.push(few.clone());
             score(&few, &Scales::of(&all)).score
@@ -598,7 +703,13 @@ mod tests {
                 budget: 0.05,
                 looks: vec![Look {
                     look: 4,
-                    scored: Scored { score, channels, active: 60, ..Scored::default() },
+                    scored: Scored {
+                        score,
+                        channels,
+                        active: 60,
+                        has_second_fact: true,
+                        ..Scored::default()
+                    },
                     references,
                     others,
                 }],
@@ -614,7 +725,11 @@ mod tests {
             let promise = kept(&trials);
             assert_eq!(matches!(promise, Promise::Kept { .. }), is_kept, "{references}");
             assert_eq!(judge(&trials, 0.05)[0].promise, Promise::TooFewReferences);
-            // Whoever goes on from answers, and whoever has no budget, gets none.
+            // Whoever has even volumes and nothing else, goes on from answers, or has no budget
+            // gets none.
+            trials[19].looks[0].scored.has_second_fact = false;
+            assert_eq!(kept(&trials), Promise::TooFewReferences);
+            trials[19].looks[0].scored.has_second_fact = true;
             let looks = trials[19].looks.clone();
             trials[19].looks[0].scored.channels = [None; CONFIRM_CHANNELS];
             assert_eq!(kept(&trials), Promise::TooFewReferences);

@@ -75,24 +75,30 @@ impl Values {
     /// Collects what the link channels see of each account at the end of the period.
     #[must_use]
     pub fn of(population: &Population) -> Self {
+        Values::until(population, EPOCHS, &LinkChannel::ALL)
+    }
+
+    /// The same of some channels by the epochs before `until`.
+    #[must_use]
+    pub fn until(population: &Population, until: usize, channels: &[LinkChannel]) -> Self {
         let accounts: Vec<u32> = (0..population.members().len() as u32).collect();
         // Counted roughly first: nearly all values are nobody else's, and need not be kept
         // to be found so.
         let counts: Vec<AtomicU8> = (0..COUNTERS).map(|_| AtomicU8::new(0)).collect();
         let count_of = |value: u64| &counts[value as usize % COUNTERS];
         accounts.par_chunks(ACCOUNTS_AT_ONCE).for_each(|accounts| {
-            each_value(population, &LinkChannel::ALL, accounts, |value, _| {
+            each_value(population, until, channels, accounts, |value, _| {
                 let more = |count| (count < SEEN_MIN).then_some(count + 1);
                 // An error says that there are enough.
                 let _ = count_of(value).fetch_update(Relaxed, Relaxed, more);
             });
         });
-        Values::collect(population, |channel| {
+        Values::collect(population, channels, |channel| {
             let mut pairs: Vec<(u64, u32)> = accounts
                 .par_chunks(ACCOUNTS_AT_ONCE)
                 .flat_map_iter(|accounts| {
                     let mut pairs = Vec::new();
-                    each_value(population, &[channel], accounts, |value, account| {
+                    each_value(population, until, &[channel], accounts, |value, account| {
                         if count_of(value).load(Relaxed) == SEEN_MIN {
                             pairs.push((value, account));
                         }
@@ -108,9 +114,9 @@ impl Values {
     /// The same for some accounts only, in ascending order; the others have no values.
     #[must_use]
     pub fn of_some(population: &Population, wanted: &[u32]) -> Self {
-        Values::collect(population, |channel| {
+        Values::collect(population, &LinkChannel::ALL, |channel| {
             let mut pairs = Vec::new();
-            each_value(population, &[channel], wanted, |value, account| {
+            each_value(population, EPOCHS, &[channel], wanted, |value, account| {
                 pairs.push((value, account));
             });
             pairs.sort_unstable();
@@ -123,16 +129,69 @@ impl Values {
         self.of_account.get(account as usize).iter().map(|&v| self.values[v as usize])
     }
 
+    /// Of some accounts, how many share a value of each family of channels with others of
+    /// them. A value counts if it speaks for a membership, as in a [`Signature`], and is had
+    /// by [`SEEN_MIN`] customers: accounts of one organisation are one.
+    #[must_use]
+    pub(crate) fn tied<const N: usize>(
+        &self,
+        members: &[u32],
+        families: &[&[LinkChannel]; N],
+        organization: impl Fn(u32) -> Option<u32>,
+    ) -> [usize; N] {
+        let (inside, all) = (members.len() as f64, self.accounts() as f64);
+        families.map(|family| {
+            let mut had: Vec<(u32, u32)> = Vec::new();
+            for (place, &m) in (0u32..).zip(members) {
+                let values = self.of_account.get(m as usize).iter();
+                had.extend(
+                    values
+                        .filter(|v| family.contains(&self.values[**v as usize].0))
+                        .map(|&v| (v, place)),
+                );
+            }
+            had.sort_unstable();
+            let mut is_tied = vec![false; members.len()];
+            let mut customers: Vec<(bool, u32)> = Vec::new();
+            for run in had.chunk_by(|a, b| a.0 == b.0) {
+                if run.len() < usize::from(SEEN_MIN) {
+                    continue;
+                }
+                let outside = (self.holders.get(run[0].0 as usize).len() - run.len()) as f64;
+                if say(run.len() as f64, inside, outside, all - inside) < SPEAKS {
+                    continue;
+                }
+                customers.clear();
+                customers.extend(run.iter().map(|&(_, place)| {
+                    match organization(members[place as usize]) {
+                        Some(organization) => (true, organization),
+                        None => (false, place),
+                    }
+                }));
+                customers.sort_unstable();
+                customers.dedup();
+                if customers.len() >= usize::from(SEEN_MIN) {
+                    run.iter().for_each(|&(_, place)| is_tied[place as usize] = true);
+                }
+            }
+            is_tied.into_iter().filter(|tied| *tied).count()
+        })
+    }
+
     fn accounts(&self) -> usize {
         self.of_account.ends.len()
     }
 
     /// From the values of each channel with the accounts that have them, in their order;
     /// one channel at a time.
-    fn collect(population: &Population, pairs_of: impl Fn(LinkChannel) -> Vec<(u64, u32)>) -> Self {
+    fn collect(
+        population: &Population,
+        channels: &[LinkChannel],
+        pairs_of: impl Fn(LinkChannel) -> Vec<(u64, u32)>,
+    ) -> Self {
         let mut values: Vec<Value> = Vec::new();
         let mut holders = Lists::default();
-        for channel in LinkChannel::ALL {
+        for &channel in channels {
             for run in pairs_of(channel).chunk_by(|a, b| a.0 == b.0) {
                 if run.len() >= usize::from(SEEN_MIN) {
                     values.push((channel, run[0].0));
@@ -172,19 +231,20 @@ const ACCOUNTS_AT_ONCE: usize = 256;
 /// Gives the values that accounts are known by in some channels, account by account.
 fn each_value(
     population: &Population,
+    until: usize,
     channels: &[LinkChannel],
     accounts: &[u32],
     mut take: impl FnMut(u64, u32),
 ) {
     let mut values: Vec<u64> = Vec::new();
     for accounts in accounts.chunks(AHEAD) {
-        call_for(population, accounts, EPOCHS);
+        call_for(population, accounts, until);
         for &account in accounts {
             let member = &population.members()[account as usize];
             for channel in channels {
                 values.clear();
                 channel
-                    .values(member, population.calendar(), EPOCHS, &mut |value| values.push(value));
+                    .values(member, population.calendar(), until, &mut |value| values.push(value));
                 values.sort_unstable();
                 values.dedup();
                 values.truncate(VALUES_MAX);
@@ -192,6 +252,15 @@ fn each_value(
             }
         }
     }
+}
+
+/// How much more common a value is within a group, of which so many have it, than among the
+/// others, as the log of a ratio. One imaginary account on each side keeps a rare value from
+/// saying more than its count can bear.
+fn say(count: f64, inside: f64, others_count: f64, outside: f64) -> f64 {
+    let within = count / (inside + 1.0);
+    let without = (others_count + 1.0) / (outside + 1.0);
+    (within / without).ln()
 }
 
 /// What a group has in common.
@@ -235,11 +304,7 @@ impl Signature {
                 continue;
             }
             let all = values.holders.get(value as usize).len() as u32;
-            // One imaginary account on each side keeps a rare value from saying more
-            // than its count can bear.
-            let within = f64::from(count) / (inside + 1.0);
-            let without = (f64::from(all - count) + 1.0) / (outside + 1.0);
-            let say = (within / without).ln();
+            let say = say(f64::from(count), inside, f64::from(all - count), outside);
             // What is hardly more common within is no sign, and no excuse for lacking one.
             if say >= SPEAKS {
                 says[value as usize] = say.min(SAY_MAX) as f32;
@@ -412,6 +477,37 @@ impl Signature {
             }
         }
         parts
+    }
+}
+
+/// Leaves out who came along by one thing, where most members share more: a customer's few
+/// accounts that use a campaign's template share client, network and instrument with each
+/// other only. What is shared counts by channel, if a tenth of the members have it
+/// ([`COMMUNITY_MIN`]); habits, which are made of the rest, don't.
+pub fn leave_out_riders(values: &Values, members: &mut Vec<Membership>) {
+    let mut having: HashMap<u32, u32> = HashMap::new();
+    for value in members.iter().flat_map(|m| values.of_account.get(m.account as usize)) {
+        *having.entry(*value).or_default() += 1;
+    }
+    let inside = members.len() as f64;
+    let outside = values.accounts() as f64 - inside;
+    let is_wide = |value: &u32| {
+        let count = f64::from(having[value]);
+        let all = values.holders.get(*value as usize).len() as f64;
+        count >= COMMUNITY_MIN * inside && say(count, inside, all - count, outside) >= SPEAKS
+    };
+    let channel = |value: &u32| values.values[*value as usize].0;
+    let shares_much = |member: &Membership| {
+        let of_account = values.of_account.get(member.account as usize);
+        of_account
+            .chunk_by(|a, b| channel(a) == channel(b))
+            .filter(|values| channel(&values[0]) != LinkChannel::Habit)
+            .filter(|values| values.iter().any(is_wide))
+            .count()
+            >= 2
+    };
+    if 2 * members.iter().filter(|m| shares_much(m)).count() > members.len() {
+        members.retain(shares_much);
     }
 }
 

@@ -26,7 +26,9 @@ A link channel gathers accounts that share rare things; whatever links a group i
 by itself. A confirm channel measures what a group does afterwards, on one scale for all
 groups that were linked the same way: how far a measure lies from their median on the
 suspicious side, in robust standard deviations, but never finer than its resolution. A
-channel that is spent by a link says nothing of groups that were linked by it.
+channel that is spent by a link says nothing of groups that were linked by it. How even
+volumes are accuses nobody alone: tenants of one application can be as even. Another
+channel that accuses or corroborates has to speak as well.
 ";
 
 /// The doc of a channel's file, its headings one level further down.
@@ -80,6 +82,9 @@ fn page() -> String {
         let about = channel.channel();
         let role = match about.role {
             Role::Accuses => "its evidence is part of the score",
+            Role::Corroborates => {
+                "its evidence is part of the score where others accuse, at most as much as theirs"
+            }
             Role::Clears => "it is told of, may clear or explain a group, and never accuses one",
         };
         let spent: Vec<&str> = about.spent_by.iter().map(|link| link.name()).collect();
@@ -88,6 +93,9 @@ fn page() -> String {
             write!(page, "\n{}\nRole: {role}. Spent by: {spent}.\n", doc("confirm", about.name));
         if about.sum == Sum::HalfTheMost {
             page.push_str("Half of the largest of its deviations counts, not their mean.\n");
+        }
+        if about.lasts {
+            page.push_str("It says the same of groups that come in bursts.\n");
         }
         if about.needs_occasion {
             page.push_str("It takes an occasion that may not come: its absence says less.\n");

@@ -35,6 +35,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "balance",
     role: Role::Accuses,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Corroborated,
     spent_by: &[LinkChannel::Habit],
     measure,

@@ -32,6 +32,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "coverage",
     role: Role::Clears,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[LinkChannel::Script],
     measure,

@@ -32,8 +32,9 @@ use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
     name: "demand",
-    role: Role::Clears,
+    role: Role::Corroborates,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::HalfTheMost,
     spent_by: &[LinkChannel::Client],
     measure,

@@ -35,6 +35,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "independence",
     role: Role::Clears,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[LinkChannel::Habit],
     measure,

@@ -15,13 +15,16 @@ mod pivot;
 mod rhythm;
 mod sharding;
 mod succession;
+mod ties;
 mod timing;
 
 use crate::link::LinkChannel;
 use crate::owner::Owner;
 use crate::population::Population;
+use crate::signature::Values;
 
 pub use features::{Crowd, Features, Window};
+pub(crate) use ties::{WHAT, WHO};
 
 /// What a channel's file says of it.
 pub struct Confirm {
@@ -30,6 +33,9 @@ pub struct Confirm {
     pub role: Role,
     /// Whether it takes an occasion, a release or a closure, that may not come.
     pub needs_occasion: bool,
+    /// Whether it says the same of a group that comes in bursts: what accounts are, and not
+    /// what they do.
+    pub lasts: bool,
     /// How its measures' deviations become one.
     pub sum: Sum,
     /// Link channels that already say what this channel measures.
@@ -45,15 +51,20 @@ pub struct Confirm {
 /// What a channel may do to a group.
 ///
 /// Most clear or explain groups and are told of, and accuse none: acting together is what
-/// classes, offices and timetables do, asking nothing twice is what strangers do; to work
-/// at night, not to go on from an answer, to share a template and to ask for the reasoning
-/// is what innocent machines do as well. On 57 worlds
-/// of 12,500 accounts, forty of them without campaigns, what remains keeps groups of innocents
-/// below 1.4 nats; in larger worlds there are more groups, and some reach 2.3.
+/// classes, offices and timetables do, asking nothing twice is what strangers do. To work at
+/// night, to ask for the reasoning and to be tied twice is what some innocents do as well,
+/// and each of them corroborates. Nor are even volumes enough: tenants of one application can
+/// be as even as a balancer's accounts, and then rest at night and share a program alone. On
+/// 58 worlds without campaigns from two simulators that know nothing of each other (2,000
+/// to 50,000 accounts, 640,000 in all) nobody is accused; by even volumes alone it was two in
+/// a hundred in the worlds of the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Its evidence is part of the score.
     Accuses,
+    /// Its evidence is part of the score where others accuse, for a campaign at most as much
+    /// as theirs; and without any that speaks nobody is accused.
+    Corroborates,
     /// It is told of, may explain a group, and never accuses one.
     Clears,
 }
@@ -201,6 +212,7 @@ registry! {
     Pivot: pivot [Moved],
     Demand: demand [Reasoning Probabilities Grading Length],
     Succession: succession [Successors],
+    Ties: ties [Ties],
 }
 
 /// All measures, in the order of [`M`].
@@ -272,6 +284,8 @@ pub struct View<'a> {
     pub population: &'a Population,
     /// Whose the accounts are, by index into the population; empty where that is no matter.
     pub owners: &'a [Owner],
+    /// What accounts share, where that is looked at.
+    pub values: Option<&'a Values>,
     pub crowd: &'a Crowd,
     pub features: &'a [Features],
     /// All members, by index into the population.

@@ -30,6 +30,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "pivot",
     role: Role::Accuses,
     needs_occasion: true,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[],
     measure,

@@ -28,8 +28,9 @@ use crate::link::LinkChannel;
 
 pub(super) const CHANNEL: Confirm = Confirm {
     name: "rhythm",
-    role: Role::Clears,
+    role: Role::Corroborates,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[LinkChannel::Habit],
     measure,

@@ -39,6 +39,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "sharding",
     role: Role::Clears,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[LinkChannel::Pool],
     measure,

@@ -35,6 +35,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "succession",
     role: Role::Accuses,
     needs_occasion: true,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[LinkChannel::Birth],
     measure,

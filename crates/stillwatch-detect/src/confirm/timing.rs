@@ -40,6 +40,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     name: "timing",
     role: Role::Clears,
     needs_occasion: false,
+    lasts: false,
     sum: Sum::Mean,
     spent_by: &[],
     measure,
