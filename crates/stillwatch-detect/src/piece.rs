@@ -13,7 +13,10 @@ use stillwatch_exchange::Time;
 
 use crate::calendar::{Calendar, EPOCHS, Grid, RELEASES};
 use crate::observe::Glance;
-use crate::profile::{Bytes, Epoch, PIVOT_AFTER_US, PIVOT_BEFORE_US, Pivot, Profile, ProfileError};
+use crate::profile::{
+    Bytes, Epoch, PIVOT_AFTER_US, PIVOT_BEFORE_US, Pivot, Profile, ProfileError, put_signed,
+    put_varint, seconds,
+};
 
 /// Releases near an epoch that a piece counts exchanges around: as many as the calendars
 /// of all windows that the epoch is in can have, and some.
@@ -111,20 +114,20 @@ impl Piece {
             + self.epoch.size_bytes()
     }
 
-    /// Appends the stored form: little-endian, fields in order, the releases and then
-    /// the epoch as a profile stores it. Golden file `tests/golden/piece_v1.txt`.
+    /// Appends the stored form: the releases and then the epoch, packed. Golden file
+    /// `tests/golden/piece_v2.txt`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.first_us.to_le_bytes());
-        out.extend_from_slice(&self.last_us.to_le_bytes());
+        put_signed(out, self.first_us);
+        put_signed(out, self.last_us.wrapping_sub(self.first_us));
         out.push(self.pivots.len() as u8);
         for (released, model, pivot) in &self.pivots {
-            out.extend_from_slice(&released.to_le_bytes());
+            put_signed(out, released.wrapping_sub(self.first_us));
             out.extend_from_slice(&model.to_le_bytes());
             for count in [pivot.before, pivot.after, pivot.moved] {
-                out.extend_from_slice(&count.to_le_bytes());
+                put_varint(out, u64::from(count));
             }
         }
-        self.epoch.write(out);
+        self.epoch.pack(seconds(self.first_us), out);
     }
 
     /// Reads the stored form.
@@ -133,21 +136,23 @@ impl Piece {
     /// The bytes end early, go on, or hold more than a piece's bounds allow.
     pub fn read(bytes: &[u8]) -> Result<Self, ProfileError> {
         let mut b = Bytes(bytes);
-        let (first_us, last_us) = (b.u64()? as i64, b.u64()? as i64);
+        let first_us = b.signed()?;
+        let last_us = first_us.wrapping_add(b.signed()?);
         let releases = usize::from(b.u8()?);
         if releases > PIECE_RELEASES {
             return Err(ProfileError);
         }
         let mut pivots: Vec<(i64, u64, Pivot)> = Vec::with_capacity(releases);
         for _ in 0..releases {
-            let (released, model) = (b.u64()? as i64, b.u64()?);
-            let pivot = Pivot { before: b.u16()?, after: b.u16()?, moved: b.u16()? };
+            let (released, model) = (first_us.wrapping_add(b.signed()?), b.u64()?);
+            let mut count = || u16::try_from(b.varint()?).map_err(|_| ProfileError);
+            let pivot = Pivot { before: count()?, after: count()?, moved: count()? };
             if pivots.last().is_some_and(|last| (last.0, last.1) >= (released, model)) {
                 return Err(ProfileError);
             }
             pivots.push((released, model, pivot));
         }
-        let epoch = Box::new(Epoch::read(&mut b)?);
+        let epoch = Box::new(Epoch::unpack(seconds(first_us), &mut b)?);
         if b.0.is_empty() {
             Ok(Piece { first_us, last_us, pivots, epoch })
         } else {
@@ -183,6 +188,7 @@ mod tests {
     use stillwatch_exchange::time::{DAY_US, HOUR_US};
 
     use super::*;
+    use crate::observe::{Capability, Flags};
 
     const EPOCH_US: i64 = 36 * HOUR_US;
 
@@ -190,27 +196,43 @@ mod tests {
         Grid::new(EPOCH_US).unwrap()
     }
 
-    /// Of four epochs and the one before.
+    /// Of four epochs and the one before. Words come again or don't, and lack.
     fn glances() -> impl Strategy<Value = Vec<Glance>> {
         let start = grid().start(100).0;
         prop::collection::vec(
             (-EPOCH_US..4 * EPOCH_US, 0u64..9, any::<u64>()).prop_map(move |(at, few, row)| {
                 let hash = few.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let word = |place: u32| hash.rotate_left(8 * place) as u32 % 3 * (hash as u32 | 1);
                 Glance {
                     time: Time(start + at),
                     row,
                     whole: hash,
-                    words: 9,
+                    words: (hash >> 40) as u16,
                     client: hash,
+                    system: row,
                     network: hash ^ row,
+                    conversation: few / 3,
                     model: few % 3,
                     output_tokens: row as u32 % 1_000,
+                    flags: Flags(row as u16 & 0xfff),
+                    capability: CAPABILITIES_USED[row as usize % 3],
+                    opening: word(0),
+                    closing: word(1),
+                    bands: std::array::from_fn(|band| word(2 + band as u32)),
+                    topic: std::array::from_fn(|i| match row % 4 {
+                        0 => few as u8,
+                        1 => 1 + i as u8,
+                        _ => (row >> (3 * i)) as u8 % 5,
+                    }),
                     ..Glance::default()
                 }
             }),
             0..90,
         )
     }
+
+    const CAPABILITIES_USED: [Capability; 3] =
+        [Capability::General, Capability::Coding, Capability::DataGeneration];
 
     fn releases() -> Vec<(Time, u64)> {
         let start = grid().start(100).0;

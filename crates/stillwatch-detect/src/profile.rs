@@ -15,8 +15,12 @@
 //!
 //! Bound: about 700 bytes for an account with few exchanges, below 4 KiB for any.
 
-use stillwatch_exchange::Time;
+mod packed;
 
+use stillwatch_exchange::Time;
+use stillwatch_exchange::time::TIME_MIN_US;
+
+pub(crate) use self::packed::{put_signed, put_varint};
 use crate::calendar::{Calendar, EPOCHS, RELEASES, SLICES};
 use crate::observe::{BANDS, CAPABILITIES, Flags, Glance, TOPIC_BUCKETS, Traits};
 
@@ -165,7 +169,7 @@ pub fn tag(hash: u64) -> u16 {
 }
 
 /// One exchange of the sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sampled {
     session: u32,
     /// Seconds since 2000-01-01T00:00:00Z.
@@ -187,6 +191,12 @@ pub struct Sampled {
 }
 
 const FLAG_BITS: u32 = 12;
+
+/// Seconds since 2000-01-01T00:00:00Z of a time in microseconds.
+pub(crate) fn seconds(time_us: i64) -> u32 {
+    let since_2000 = time_us.div_euclid(1_000_000) - TIME_MIN_US / 1_000_000;
+    since_2000.clamp(0, i64::from(u32::MAX)) as u32
+}
 
 impl Sampled {
     /// Its [`Flags`].
@@ -390,10 +400,9 @@ impl Epoch {
         if epoch.sample.get(SAMPLE - 1).is_some_and(|last| last.session < session) {
             return;
         }
-        let since_2000 = second - stillwatch_exchange::time::TIME_MIN_US / 1_000_000;
         epoch.keep(Sampled {
             session,
-            time_s: since_2000.clamp(0, i64::from(u32::MAX)) as u32,
+            time_s: seconds(time_us),
             row: seen.row as u16,
             marks: flags.0 | (seen.capability as u16) << FLAG_BITS,
             opening: seen.opening,

@@ -86,7 +86,7 @@ fn a_piece_is_stored_as_in_the_golden_file() {
     let mut bytes = Vec::new();
     piece().write(&mut bytes);
     let told = format!("{}\n", hex(&bytes));
-    let golden = include_str!("golden/piece_v1.txt");
+    let golden = include_str!("golden/piece_v2.txt");
     assert_eq!(told, golden, "\nwritten now:\n{told}");
     assert_eq!(Piece::read(&bytes), Ok(piece()));
 }
@@ -106,7 +106,7 @@ fn fuzz_piece() {
         if let Ok(piece) = Piece::read(&changed) {
             let mut again = Vec::new();
             piece.write(&mut again);
-            assert_eq!(again, changed);
+            assert_eq!(Piece::read(&again), Ok(piece.clone()));
             let mut sum = piece.clone();
             sum.merge(&piece);
             sum.merge(&sample);

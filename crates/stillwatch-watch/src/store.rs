@@ -9,18 +9,21 @@
 //! | `meta` | `state` | [`Meta`] as JSON |
 //! | `files` | path | how far it has been read, as JSON |
 //! | `outbox` | number | what a share has yet to send ([`share`](crate::share)) |
-//! | `pieces EPOCH PART` | account | LZ4 of a [`Piece`]'s stored form |
+//! | `pieces EPOCH PART` | account | a [`Piece`]'s stored form |
 //!
 //! Bound: epochs of the window and [`AHEAD_MAX`] later ones, each with at most as many
 //! accounts as are asked for (and an eighth more between looks), each below 1.2 KiB.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, TableError, TableHandle, WriteTransaction,
+    AccessGuard, Database, Range, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, TableDefinition, TableError, TableHandle,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use stillwatch_detect::calendar::{Calendar, EPOCHS};
@@ -35,7 +38,7 @@ use crate::share::{Counting, Looking};
 use crate::watch::StateSize;
 
 /// The version of the stored form. Another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Epochs after that of the next look that are kept; the furthest give way.
 pub(crate) const AHEAD_MAX: usize = 16;
 /// Memory that the database may use to remember pages.
@@ -47,6 +50,9 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const FILES: TableDefinition<&str, &[u8]> = TableDefinition::new("files");
 
 pub(crate) type Pieces<'a> = TableDefinition<'a, &'static str, &'static [u8]>;
+
+/// Where a step's part and its epoch's are put together.
+const FOLDED: Pieces<'static> = Pieces::new("folded");
 
 /// Everything but the pieces and the positions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,24 +115,18 @@ pub(crate) fn part_of(name: &str) -> Option<Part> {
     Some((epoch.parse().ok()?, part.parse().ok()?))
 }
 
-fn encoded(piece: &Piece, bytes: &mut Vec<u8>) -> Vec<u8> {
-    bytes.clear();
-    piece.write(bytes);
-    lz4_flex::block::compress_prepend_size(bytes)
+fn encoded(piece: &Piece) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PIECE_BYTES);
+    piece.write(&mut bytes);
+    bytes
 }
 
-/// The longest stored form; a value that says that it is longer is broken.
-const PIECE_BYTES_MAX: u32 = 16 << 10;
+/// A stored form that is longer than most.
+const PIECE_BYTES: usize = 768;
 
 /// Reads what `encoded` has made, or says why not.
 pub(crate) fn decoded(value: &[u8]) -> Result<Piece, String> {
-    let size = value.first_chunk().map_or(u32::MAX, |size| u32::from_le_bytes(*size));
-    if size > PIECE_BYTES_MAX {
-        return Err("a piece of an account is cut off or too long".to_owned());
-    }
-    let bytes = lz4_flex::block::decompress_size_prepended(value)
-        .map_err(|error| format!("a piece of an account can't be decompressed: {error}"))?;
-    Piece::read(&bytes).map_err(|error| error.to_string())
+    Piece::read(value).map_err(|error| error.to_string())
 }
 
 /// What tells keys apart without telling the key.
@@ -357,7 +357,7 @@ impl Store {
             }
             let values: Vec<Result<Vec<u8>, WatchError>> = chunk
                 .into_par_iter()
-                .map_init(Vec::new, |bytes, (account, mut piece)| {
+                .map(|(account, mut piece)| {
                     let earlier = match &known {
                         Some(known) => known.get(account).map_err(|e| self.failed(e))?,
                         None => None,
@@ -367,7 +367,7 @@ impl Store {
                     }
                     let mut row = (account.len() as u32).to_le_bytes().to_vec();
                     row.extend_from_slice(account.as_bytes());
-                    row.extend_from_slice(&encoded(&piece, bytes));
+                    piece.write(&mut row);
                     Ok(row)
                 })
                 .collect();
@@ -379,29 +379,37 @@ impl Store {
         }
     }
 
-    /// Puts a step's own part into that of its epoch.
+    /// Puts a step's own part into that of its epoch. The epoch's is written anew, in the
+    /// order of its accounts: pages are full then, where accounts that are put between
+    /// others leave them half empty.
     fn fold(&self, transaction: &WriteTransaction, part: Part) -> Result<(), WatchError> {
-        let name = table_name(part);
-        let mut folded = Vec::new();
+        let (step, epoch) = (table_name(part), table_name((part.0, 0)));
+        let [step, epoch] = [Pieces::new(&step), Pieces::new(&epoch)];
         {
-            let table = transaction.open_table(Pieces::new(&name)).map_err(|e| self.failed(e))?;
-            let into_name = table_name((part.0, 0));
-            let mut into =
-                transaction.open_table(Pieces::new(&into_name)).map_err(|e| self.failed(e))?;
-            for row in table.iter().map_err(|e| self.failed(e))? {
-                let (account, value) = row.map_err(|e| self.failed(e))?;
-                let mut piece = decoded(value.value()).map_err(|e| self.failed(e))?;
-                let earlier = into.get(account.value()).map_err(|e| self.failed(e))?;
-                if let Some(earlier) = &earlier {
-                    piece.merge(&decoded(earlier.value()).map_err(|e| self.failed(e))?);
+            let open = |table| transaction.open_table(table).map_err(|e| self.failed(e));
+            let (step, epoch, mut folded) = (open(step)?, open(epoch)?, open(FOLDED)?);
+            let mut added = step.iter().map_err(|e| self.failed(e))?.peekable();
+            let mut known = epoch.iter().map_err(|e| self.failed(e))?.peekable();
+            let mut end =
+                folded.upper_bound_mut(Bound::<&str>::Unbounded).map_err(|e| self.failed(e))?;
+            loop {
+                let chunk = merged(&mut added, &mut known).map_err(|e| self.failed(e))?;
+                if chunk.is_empty() {
+                    break;
                 }
-                drop(earlier);
-                let value = encoded(&piece, &mut folded);
-                into.insert(account.value(), value.as_slice()).map_err(|e| self.failed(e))?;
+                let rows: Vec<Result<(String, Vec<u8>), String>> =
+                    chunk.into_par_iter().map(|(account, two)| Ok((account, sum(two)?))).collect();
+                for row in rows {
+                    let (account, value) = row.map_err(|e| self.failed(e))?;
+                    end.insert_before(account.as_str(), value.as_slice())
+                        .map_err(|e| self.failed(e))?;
+                }
             }
+            end.close().map_err(|e| self.failed(e))?;
         }
-        transaction.delete_table(Pieces::new(&name)).map_err(|e| self.failed(e))?;
-        Ok(())
+        transaction.delete_table(step).map_err(|e| self.failed(e))?;
+        transaction.delete_table(epoch).map_err(|e| self.failed(e))?;
+        transaction.rename_table(FOLDED, epoch).map_err(|e| self.failed(e))
     }
 
     fn exchanges(&self, transaction: &WriteTransaction, part: Part) -> Result<u64, WatchError> {
@@ -565,6 +573,46 @@ impl Bounds {
     }
 }
 
+/// An account of two parts, with its piece in each.
+type Both = (String, [Option<Vec<u8>>; 2]);
+
+/// The next accounts of two parts, at most [`ACCOUNTS_AT_ONCE`]; none at the end.
+fn merged<'a>(
+    added: &mut Peekable<Range<'a, &'static str, &'static [u8]>>,
+    known: &mut Peekable<Range<'a, &'static str, &'static [u8]>>,
+) -> Result<Vec<Both>, StorageError> {
+    let mut chunk = Vec::new();
+    while chunk.len() < ACCOUNTS_AT_ONCE {
+        let account = |row: &Result<(AccessGuard<'_, &str>, _), _>| {
+            row.as_ref().map_or_else(|_| String::new(), |(account, _)| account.value().to_owned())
+        };
+        let heads = [added.peek().map(account), known.peek().map(account)];
+        let Some(account) = heads.iter().flatten().min().cloned() else { break };
+        let mut pieces = [None, None];
+        for ((piece, rows), head) in pieces.iter_mut().zip([&mut *added, &mut *known]).zip(heads) {
+            if head.as_ref() == Some(&account)
+                && let Some(row) = rows.next()
+            {
+                *piece = Some(row?.1.value().to_vec());
+            }
+        }
+        chunk.push((account, pieces));
+    }
+    Ok(chunk)
+}
+
+/// The stored form of an account's pieces in two parts together.
+fn sum([added, known]: [Option<Vec<u8>>; 2]) -> Result<Vec<u8>, String> {
+    match (added, known) {
+        (Some(added), Some(known)) => {
+            let mut piece = decoded(&added)?;
+            piece.merge(&decoded(&known)?);
+            Ok(encoded(&piece))
+        }
+        (one, other) => Ok(one.or(other).unwrap_or_default()),
+    }
+}
+
 fn split_row(row: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = row.split_first_chunk()?;
     let (account, value) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -673,7 +721,7 @@ mod tests {
         meta.counts.refused.insert("time_missing".to_owned(), 2);
         store.commit(&deltas(0..3, &[0, 3]), &files(), &mut meta, &bounds((EPOCH, 3), 9)).unwrap();
         let told = told(&store);
-        let golden = include_str!("../tests/golden/checkpoint_v1.txt");
+        let golden = include_str!("../tests/golden/checkpoint_v2.txt");
         assert_eq!(told, golden, "\nwritten now:\n{told}");
         drop(store);
         assert_eq!(open(folder.path()).1, meta, "what was written is read");
@@ -697,6 +745,37 @@ mod tests {
         assert_eq!(commit(deltas(1..4, &[0, 2]), (EPOCH, 2)), [1, 2, 2, 1]);
         assert_eq!(commit(Deltas::new(1), (EPOCH, 3)), [2, 4, 4, 2]);
         assert_eq!(commit(Deltas::new(1), (EPOCH + 1, 1)), [2, 4, 4, 2]);
+    }
+
+    /// Two thirds full, as pages are when accounts come between others, is half as much
+    /// again.
+    #[test]
+    fn pages_are_full_when_the_look_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut meta) = open(folder.path());
+        for accounts in [0..3_000, 1_000..4_000] {
+            let deltas = deltas(accounts, &[2]);
+            store.commit(&deltas, &files(), &mut meta, &bounds((EPOCH, 2), 9_000)).unwrap();
+        }
+        store.commit(&Deltas::new(1), &files(), &mut meta, &bounds((EPOCH, 3), 9_000)).unwrap();
+        let name = table_name((EPOCH, 0));
+        let table = store.read().unwrap().open_table(Pieces::new(&name)).unwrap();
+        let stats = table.stats().unwrap();
+        assert_eq!(table.len().unwrap(), 4_000);
+        assert!(stats.fragmented_bytes() * 10 < stats.stored_bytes(), "{stats:?}");
+    }
+
+    #[test]
+    fn another_version_of_the_form_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, mut meta) = open(folder.path());
+        meta.version = VERSION - 1;
+        let deltas = deltas(0..3, &[0]);
+        store.commit(&deltas, &files(), &mut meta, &bounds((EPOCH, 1), 9)).unwrap();
+        drop(store);
+        let refused = Store::open(folder.path(), pace(), Key::derive(b"golden"));
+        let why = refused.err().unwrap().to_string();
+        assert!(why.contains("another version of its form (1, not 2)"), "{why}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Words: what the shares of a watch say to the one that looks, and what that one says.
 //!
-//! A share's message is a line `stillwatch share 1 HASH`, a line of JSON ([`Head`]), and
+//! A share's message is a line `stillwatch share 2 HASH`, a line of JSON ([`Head`]), and
 //! the rows of pieces, where there are any: the epoch, the account's length and the account,
 //! the piece's length and the piece as the store keeps it, numbers little-endian. HASH is
 //! XXH3 of everything after the first line, in hex.
@@ -15,7 +15,7 @@ use crate::store::Counts;
 
 const VERSION: u32 = 1;
 /// What a message begins with, and how long the hash after it is.
-const BEGIN: &[u8] = b"stillwatch share 1 ";
+const BEGIN: &[u8] = b"stillwatch share 2 ";
 const HASH_BYTES: usize = 16;
 /// Rows of a message, unless a single one is longer; or the longest list of its report.
 pub(super) const ROWS_BYTES: usize = 512 << 10;
