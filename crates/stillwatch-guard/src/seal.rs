@@ -1,7 +1,8 @@
 //! Closed segments of the journal become Parquet files in the exchange format.
 
-use std::borrow::Cow;
 use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,14 +17,18 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use stillwatch_exchange::columns::EXCHANGES;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::journal::{self, Arrival, Closed, Ending, Entry, HEADER};
 use crate::keys::{CredentialHash, hex};
 use crate::settings::GuardError;
 
-/// Rows that are turned into columns at once; with texts of the greatest length they
-/// stay below the memory that a segment takes.
+/// Rows that are turned into columns at once, and bytes of their lines, but for one row
+/// that has more.
 const BATCH_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 1 << 20;
+/// A row group of so many bytes is written; until then it is in memory.
+const ROW_GROUP_BYTES: usize = 2 << 20;
 
 /// A page of a column is compressed when it has so many bytes; all columns hold one.
 const PAGE_BYTES: usize = 256 << 10;
@@ -62,15 +67,15 @@ pub fn numbers(records: &Path) -> std::io::Result<Vec<u64>> {
 }
 
 /// The exchanges of a segment that an earlier one carried over to it.
-fn carried_to(segment: &[u8]) -> HashSet<String> {
-    segment
-        .split_inclusive(|byte| *byte == b'\n')
-        .filter_map(journal::read_line)
-        .filter_map(|(is_carried, entry)| match entry {
-            Entry::Arrival(arrival) if is_carried => Some(arrival.exchange_id.into_owned()),
-            _ => None,
-        })
-        .collect()
+fn carried_to(segment: &Path) -> io::Result<HashSet<String>> {
+    let mut carried = HashSet::new();
+    let mut lines = Lines::open(segment)?;
+    while let Some((_, line)) = lines.next()? {
+        if let Some((true, Entry::Arrival(arrival))) = journal::read_line(line) {
+            carried.insert(arrival.exchange_id.into_owned());
+        }
+    }
+    Ok(carried)
 }
 
 /// Seals all segments that an earlier run has left. Returns the greatest number that
@@ -85,7 +90,7 @@ pub fn recover(journal: &Path, records: &Path) -> Result<(u64, Sealed), GuardErr
         let carried = match numbers.get(index + 1) {
             Some(next) => {
                 let next = journal::path(journal, *next);
-                carried_to(&fs::read(&next).map_err(GuardError::at("read", &next))?)
+                carried_to(&next).map_err(GuardError::at("read", &next))?
             }
             None => HashSet::new(),
         };
@@ -109,10 +114,7 @@ pub fn seal(journal: &Path, records: &Path, closed: &Closed) -> Result<Sealed, G
     let target = path(records, closed.number);
     let mut sealed = Sealed::default();
     if !target.exists() {
-        let bytes = fs::read(&segment).map_err(GuardError::at("read", &segment))?;
-        sealed = write(&bytes, &closed.carried, &target).map_err(|error| {
-            GuardError::Other(format!("cannot write {}: {error}", target.display()))
-        })?;
+        sealed = write(&segment, &closed.carried, &target)?;
     }
     fs::remove_file(&segment).map_err(GuardError::at("remove", &segment))?;
     Ok(sealed)
@@ -120,55 +122,131 @@ pub fn seal(journal: &Path, records: &Path, closed: &Closed) -> Result<Sealed, G
 
 type Row<'a> = (Arrival<'a>, Option<Ending<'a>>);
 
-/// The lines of a segment after its head.
-fn lines(segment: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = segment.strip_prefix(HEADER.as_bytes()).unwrap_or_default();
-    lines.split_inclusive(|byte| *byte == b'\n')
+/// The lines of a segment after its head, one at a time: a segment is as long as what came
+/// until it was closed, and is never in memory as a whole.
+struct Lines {
+    file: BufReader<File>,
+    at: u64,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    fn open(segment: &Path) -> io::Result<Self> {
+        let mut lines = Lines {
+            file: BufReader::with_capacity(READ_BYTES, File::open(segment)?),
+            at: 0,
+            line: Vec::new(),
+        };
+        let is_one = lines.next()?.is_some_and(|(_, head)| head == HEADER.as_bytes());
+        if !is_one {
+            // Nothing that follows another head is ours.
+            io::copy(&mut lines.file, &mut io::sink())?;
+        }
+        Ok(lines)
+    }
+
+    /// The next line, and where it is.
+    fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        self.line.clear();
+        let length = self.file.read_until(b'\n', &mut self.line)?;
+        let at = self.at;
+        self.at += length as u64;
+        Ok((length > 0).then_some((at, &self.line)))
+    }
+}
+
+/// Read of a segment at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Where lines are, and how long, by hash of the exchange's id.
+type Places = HashMap<u128, (u64, usize)>;
+
+/// Where the lines about the exchanges' ends are, and how many are broken.
+fn endings(segment: &Path) -> io::Result<(Places, u64)> {
+    let mut endings = Places::new();
+    let mut lost = 0;
+    let mut lines = Lines::open(segment)?;
+    while let Some((at, line)) = lines.next()? {
+        if !journal::is_ending(line) {
+            continue;
+        }
+        match journal::read_line(line) {
+            Some((_, Entry::Ending(ending))) => {
+                endings.insert(xxh3_128(ending.exchange_id.as_bytes()), (at, line.len()));
+            }
+            _ => lost += broken(line),
+        }
+    }
+    Ok((endings, lost))
+}
+
+/// 1 for a line that can't be read, but not for half a line at the end, which a killed
+/// process may leave.
+fn broken(line: &[u8]) -> u64 {
+    u64::from(line.ends_with(b"\n"))
 }
 
 /// Writes the exchanges of a segment in the order of their arrival; no file where there
-/// are none. Ends are read first, so that rows are held only until a batch is full.
-fn write(segment: &[u8], carried: &HashSet<String>, target: &Path) -> Result<Sealed, ParquetError> {
-    // A line is read again when its exchange comes: parsed, all of them would take as much
-    // memory as the segment.
-    let mut endings: HashMap<Cow<'_, str>, &[u8]> = HashMap::new();
-    for line in lines(segment).filter(|line| journal::is_ending(line)) {
-        if let Some((_, Entry::Ending(ending))) = journal::read_line(line) {
-            endings.insert(ending.exchange_id, line);
-        }
-    }
+/// are none. Where their ends are is looked up first, so that rows are held only until a
+/// batch is full.
+fn write(segment: &Path, carried: &HashSet<String>, target: &Path) -> Result<Sealed, GuardError> {
+    let unread = || GuardError::at("read", segment);
+    let (mut endings, lost) = endings(segment).map_err(unread())?;
+    let mut lines = Lines::open(segment).map_err(unread())?;
+    let ends = File::open(segment).map_err(unread())?;
     let mut file = PartFile::new(target);
-    let mut sealed = Sealed::default();
-    let mut rows: Vec<Row<'_>> = Vec::with_capacity(BATCH_ROWS);
-    for line in lines(segment) {
-        match journal::read_line(line) {
-            // A killed process may leave half a line at the end.
-            None => sealed.broken += u64::from(line.ends_with(b"\n")),
-            Some((_, Entry::Ending(_))) => {}
-            Some((_, Entry::Arrival(arrival))) => {
-                if carried.contains(arrival.exchange_id.as_ref()) {
-                    continue;
-                }
-                let line = endings.remove(arrival.exchange_id.as_ref());
-                let ending = match line.and_then(journal::read_line) {
-                    Some((_, Entry::Ending(ending))) => Some(ending),
-                    _ => None,
-                };
-                sealed.exchanges += 1;
-                sealed.unfinished += u64::from(ending.is_none());
-                rows.push((arrival, ending));
-                if rows.len() == BATCH_ROWS {
-                    file.write(&rows)?;
-                    rows.clear();
-                }
+    let mut sealed = Sealed { broken: lost, ..Sealed::default() };
+    // The arrivals of a batch, and their ends; where each line is in these.
+    let (mut arrived, mut ended) = (Vec::new(), Vec::new());
+    let mut places: Vec<Range<usize>> = Vec::with_capacity(BATCH_ROWS);
+    loop {
+        arrived.clear();
+        ended.clear();
+        places.clear();
+        while places.len() < BATCH_ROWS && arrived.len() < BATCH_BYTES {
+            let Some((_, line)) = lines.next().map_err(unread())? else { break };
+            if !journal::is_ending(line) {
+                places.push(arrived.len()..arrived.len() + line.len());
+                arrived.extend_from_slice(line);
             }
         }
+        if places.is_empty() {
+            break;
+        }
+        let mut arrivals = Vec::with_capacity(places.len());
+        for line in places.drain(..).filter_map(|place| arrived.get(place)) {
+            match journal::read_line(line) {
+                Some((_, Entry::Arrival(arrival))) => arrivals.push(arrival),
+                _ => sealed.broken += broken(line),
+            }
+        }
+        arrivals.retain(|arrival| !carried.contains(arrival.exchange_id.as_ref()));
+        for arrival in &arrivals {
+            let start = ended.len();
+            if let Some((at, length)) = endings.remove(&xxh3_128(arrival.exchange_id.as_bytes())) {
+                ended.resize(start + length, 0);
+                let held = ended.get_mut(start..).unwrap_or_default();
+                journal::read_at(&ends, held, at).map_err(unread())?;
+            }
+            places.push(start..ended.len());
+        }
+        let read = |place: Range<usize>| match journal::read_line(ended.get(place)?)? {
+            (_, Entry::Ending(ending)) => Some(ending),
+            (_, Entry::Arrival(_)) => None,
+        };
+        let rows: Vec<Row<'_>> = arrivals.into_iter().zip(places.drain(..).map(read)).collect();
+        sealed.exchanges += rows.len() as u64;
+        sealed.unfinished += rows.iter().filter(|(_, ending)| ending.is_none()).count() as u64;
+        if !rows.is_empty() {
+            file.write(&rows).map_err(|error| unwritten(target, &error))?;
+        }
     }
-    if !rows.is_empty() {
-        file.write(&rows)?;
-    }
-    file.finish()?;
+    file.finish().map_err(|error| unwritten(target, &error))?;
     Ok(sealed)
+}
+
+fn unwritten(target: &Path, error: &ParquetError) -> GuardError {
+    GuardError::Other(format!("cannot write {}: {error}", target.display()))
 }
 
 /// A Parquet file that gets its name once it is whole and on the disk; removed where it
@@ -189,7 +267,11 @@ impl<'a> PartFile<'a> {
     fn write(&mut self, rows: &[Row<'_>]) -> Result<(), ParquetError> {
         let batch = batch(rows)?;
         if let Some(writer) = &mut self.writer {
-            return writer.write(&batch);
+            writer.write(&batch)?;
+            if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                writer.flush()?;
+            }
+            return Ok(());
         }
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -417,6 +499,64 @@ mod tests {
         seal(&folder, &records, &closed).unwrap();
         end(&journal, 3);
         assert_eq!(recovered(state.path()), all, "an exchange that outlives two segments");
+    }
+
+    /// Longer than a batch and a row group, with ends in another order, a broken line of each
+    /// sort, and texts that hardly become smaller.
+    #[test]
+    fn a_long_segment_is_sealed_in_the_order_of_arrival() {
+        use arrow::array::AsArray;
+        use arrow::datatypes::UInt16Type;
+        use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+        const EXCHANGES: u64 = 3 * BATCH_ROWS as u64 + 7;
+        let state = tempfile::tempdir().unwrap();
+        let (folder, records) = (state.path().join("journal"), state.path().join("records"));
+        fs::create_dir(&folder).unwrap();
+        fs::create_dir(&records).unwrap();
+        let journal = Journal::begin(&folder, 1, Time(1)).unwrap();
+        for sequence in 0..EXCHANGES {
+            let id = format!("x{sequence}");
+            let noise: String = (0..80)
+                .map(|n| hex(&xxh3_128(format!("{id} {n}").as_bytes()).to_be_bytes()))
+                .collect();
+            let arrival =
+                Arrival { exchange_id: id.into(), prompt: noise.into(), ..Arrival::default() };
+            journal.arrive(sequence, &arrival);
+        }
+        for sequence in (0..EXCHANGES).rev().filter(|sequence| sequence % 5 != 0) {
+            let (id, status) = (format!("x{sequence}").into(), Some(sequence as u16));
+            journal.end(sequence, &Ending { exchange_id: id, status, ..Ending::default() });
+        }
+        let path = journal::path(&folder, 1);
+        let mut lines: Vec<Vec<u8>> =
+            fs::read(&path).unwrap().split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        let last = lines.len() - 1;
+        // The second exchange, and the end of the first that has one.
+        (lines[2][30], lines[last][30]) = (b'~', b'~');
+        fs::write(&path, lines.concat()).unwrap();
+
+        let carried = ["x3".to_owned()].into();
+        let sealed = seal(&folder, &records, &Closed { number: 1, carried }).unwrap();
+        assert_eq!((sealed.exchanges, sealed.broken), (EXCHANGES - 2, 2));
+        let unended = (0..EXCHANGES).filter(|sequence| sequence % 5 == 0).count() as u64;
+        assert_eq!(sealed.unfinished, unended);
+        let file = File::open(self::path(&records, 1)).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        assert!(reader.metadata().num_row_groups() > 1);
+        let mut told = Vec::new();
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            let ids = batch.column_by_name("exchange_id").unwrap().as_string_view().clone();
+            let statuses = batch.column_by_name("status").unwrap();
+            let statuses = statuses.as_primitive::<UInt16Type>();
+            let ids = ids.iter().map(|id| id.unwrap().to_owned());
+            told.extend(ids.zip(statuses.iter()));
+        }
+        let expected: Vec<_> = (0..EXCHANGES)
+            .filter(|sequence| ![1, 3].contains(sequence))
+            .map(|n| (format!("x{n}"), (n % 5 != 0).then_some(n as u16)))
+            .collect();
+        assert_eq!(told, expected);
     }
 
     #[test]
