@@ -499,6 +499,9 @@ async fn read_body(
                 None => held = Some(more),
             }
         }
+        if body.is_end_stream() {
+            break;
+        }
     }
     let whole = if all.is_empty() { first } else { all.freeze() };
     Ok((whole, held))

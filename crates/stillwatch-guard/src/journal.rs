@@ -39,6 +39,8 @@ use serde::{Deserialize, Serialize};
 use stillwatch_exchange::Time;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::keys::hex;
+
 /// The first line of a segment.
 pub const HEADER: &str = "stillwatch journal 1\n";
 /// What waits in memory while the disk is full, in bytes.
@@ -366,14 +368,14 @@ pub fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn line(letter: u8, value: &impl Serialize) -> Vec<u8> {
-    let mut line = Vec::with_capacity(512);
+    let mut line = Vec::with_capacity(1024);
     line.extend_from_slice(b"0000000000000000 ");
     line.push(letter);
     // Texts, numbers and switches always become JSON.
     let _ = serde_json::to_writer(&mut line, value);
     let checksum = xxh3_64(line.get(17..).unwrap_or_default());
     if let Some(place) = line.get_mut(..16) {
-        place.copy_from_slice(format!("{checksum:016x}").as_bytes());
+        place.copy_from_slice(hex(&checksum.to_be_bytes()).as_bytes());
     }
     line.push(b'\n');
     line
