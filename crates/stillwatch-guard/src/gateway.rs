@@ -28,6 +28,7 @@ use crate::journal::Journal;
 use crate::keys::credential;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::network::client_address;
 use crate::reasoning::{self, Bound};
 use crate::refusal::Refusal;
 use crate::relay::{Changes, Recorded, Relay, Reply};
@@ -65,6 +66,8 @@ pub struct Guard {
     upstream: Upstream,
     pub run_id: u64,
     pub sequence: AtomicU64,
+    /// Whether exchanges that pass through Envoy are on record.
+    pub records_grpc: bool,
     started: Instant,
     /// What bodies may hold in memory, in KiB.
     pub(crate) bodies: Arc<Semaphore>,
@@ -92,6 +95,7 @@ impl Guard {
             upstream,
             run_id: settings.run_id,
             sequence: AtomicU64::new(0),
+            records_grpc: settings.records_grpc,
             started: Instant::now(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             lacking: Notify::new(),
@@ -142,6 +146,7 @@ pub async fn answer(
     };
     let owner = in_force.credentials.owner(credential.as_ref());
     let who = owner.who();
+    let client = client_address(peer.ip(), &head.headers, &policy.limits.trusted_proxies);
 
     if endpoint == Endpoint::Other {
         let verdict = in_force.table.decide(&who, (guard.clock)());
@@ -176,8 +181,7 @@ pub async fn answer(
                 endpoint,
                 dialect,
                 &head.headers,
-                peer,
-                policy,
+                Some(client),
                 &owner,
                 credential,
                 &asked,
@@ -192,7 +196,7 @@ pub async fn answer(
         Asked::default()
     });
     let mut underway =
-        arrive(&guard, endpoint, dialect, &head.headers, peer, policy, &owner, credential, &asked);
+        arrive(&guard, endpoint, dialect, &head.headers, Some(client), &owner, credential, &asked);
 
     let verdict = in_force.table.decide(&who, (guard.clock)());
     guard.metrics.count_verdict(&verdict);

@@ -38,6 +38,9 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Where Envoy asks over gRPC, if it does.
     pub grpc: Option<SocketAddr>,
+    /// Whether what passes through Envoy's `ext_proc` is on record; then all of it is sent to
+    /// the guard.
+    pub records_grpc: bool,
     /// The policy file; without one the guard only observes.
     pub policy: Option<PathBuf>,
     /// Where records and what was undone are kept.

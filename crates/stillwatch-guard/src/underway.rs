@@ -1,6 +1,6 @@
 //! An exchange from its arrival to its end: on record, in the campaign's bucket, in traces.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use stillwatch_decide::{InForce, Policy};
+use stillwatch_decide::InForce;
 use stillwatch_exchange::Time;
 
 use crate::answer::Measured;
@@ -17,8 +17,7 @@ use crate::asked::Asked;
 use crate::cut;
 use crate::gateway::{Guard, shut_out};
 use crate::journal::{Arrival, Ending};
-use crate::keys::{CredentialHash, Owner};
-use crate::network::client_address;
+use crate::keys::{CredentialHash, Owner, hex};
 use crate::seal::digest_text;
 use crate::traces::Traced;
 
@@ -171,15 +170,13 @@ pub fn arrive(
     endpoint: Endpoint,
     dialect: Dialect,
     headers: &HeaderMap,
-    peer: SocketAddr,
-    policy: &Policy,
+    client: Option<IpAddr>,
     owner: &Owner,
     credential: Option<CredentialHash>,
     asked: &Asked<'_>,
 ) -> Underway {
     let sequence = guard.sequence.fetch_add(1, Ordering::Relaxed);
-    let exchange_id = format!("{:016x}{sequence:016x}", guard.run_id);
-    let client: IpAddr = client_address(peer.ip(), headers, &policy.limits.trusted_proxies);
+    let exchange_id = hex(&(u128::from(guard.run_id) << 64 | u128::from(sequence)).to_be_bytes());
     let user_agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(|text| {
         let end = text.floor_char_boundary(USER_AGENT_BYTES_MAX);
         text.get(..end).unwrap_or_default()
@@ -209,7 +206,7 @@ pub fn arrive(
             request_logit_bias_count: asked.request_logit_bias_count,
             request_reasoning: asked.request_reasoning.as_deref().map(Into::into),
             request_tool_count: asked.request_tool_count,
-            client_address: Some(client.to_string().into()),
+            client_address: client.map(|client| client.to_string().into()),
             user_agent: user_agent.map(Into::into),
         },
     );

@@ -6,7 +6,13 @@
 //! told by `mode_override` to send no more of the exchange. For the others it has to hold
 //! the request's body (`BUFFERED`), so that a refused request does not reach the model, and
 //! to send the answer's as it comes (`STREAMED`).
+//!
+//! With `--record-grpc` it sends all of every exchange, and these are on record as the
+//! guard's own: from when the request is whole, before Envoy is told to pass it on, to the
+//! answer's end, or until either side breaks off.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,6 +30,9 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, HttpBody,
     HttpHeaders, ImmediateResponse, ProcessingRequest, ProcessingResponse, TrailersResponse,
 };
+use envoy_types::pb::google::protobuf::Struct;
+use envoy_types::pb::google::protobuf::value::Kind;
+use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
 use stillwatch_decide::{Response as Deed, Verdict, Who};
 use stillwatch_exchange::Time;
@@ -34,11 +43,12 @@ use crate::answer::Answer;
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
 use crate::gateway::{Guard, VERDICT, read_answer, respond, shut_out, verdict_said};
-use crate::keys::{Owner, credential};
+use crate::keys::{CredentialHash, Owner, credential};
 use crate::live::InForce;
+use crate::network::client_address;
 use crate::refusal::Refusal;
 use crate::thin::Thinner;
-use crate::underway::{Taken, settle};
+use crate::underway::{Taken, Underway, arrive, settle};
 
 use super::Held;
 use super::message::{Head, pairs, set, set_all};
@@ -78,6 +88,12 @@ struct Exchange {
     guard: Arc<Guard>,
     in_force: Arc<InForce>,
     asked: Option<By>,
+    /// What a record tells of the request's head and Envoy's client, until there is one.
+    headers: HeaderMap,
+    client: Option<IpAddr>,
+    /// The exchange on record; none where it isn't, or has ended.
+    underway: Option<Underway>,
+    /// What was taken of a bucket for one that is not on record.
     taken: Option<Taken>,
     status: Option<u16>,
     answer: Option<Answer>,
@@ -90,8 +106,10 @@ struct By {
     endpoint: Endpoint,
     dialect: Dialect,
     owner: Owner,
+    credential: Option<CredentialHash>,
     time: Time,
     has_body: bool,
+    is_recorded: bool,
 }
 
 impl By {
@@ -108,6 +126,9 @@ impl Exchange {
             in_force: guard.live.now(),
             guard,
             asked: None,
+            headers: HeaderMap::new(),
+            client: None,
+            underway: None,
             taken: None,
             status: None,
             answer: None,
@@ -125,6 +146,7 @@ impl Exchange {
             return None;
         }
         let mut mode = None;
+        self.client = self.client.or_else(|| source(&message.attributes));
         let answered = match message.request? {
             Said::RequestHeaders(head) => self.request_head(head, &mut mode),
             Said::RequestBody(body) => self.request_body(body),
@@ -150,12 +172,15 @@ impl Exchange {
             endpoint,
             dialect: endpoint.dialect(&head.headers),
             owner: self.in_force.credentials.owner(None),
+            credential: None,
             time: (self.guard.clock)(),
             has_body,
+            is_recorded: self.guard.records_grpc && endpoint != Endpoint::Other,
         };
         let credential = credential(&head.headers);
-        if let Ok(credential) = &credential {
+        if let Ok(credential) = credential {
             by.owner = self.in_force.credentials.owner(credential.as_ref());
+            by.credential = credential;
         }
         self.asked = Some(by.clone());
         credential.map_err(|_| Refusal::Ambiguous)?;
@@ -167,7 +192,31 @@ impl Exchange {
         {
             return Err(Refusal::TooLong { bytes_max });
         }
+        if by.is_recorded {
+            self.headers = head.headers;
+        }
         Ok(by)
+    }
+
+    /// Puts the exchange on record, if it is to be.
+    fn arrive(&mut self, by: &By, asked: &Asked<'_>) {
+        if !by.is_recorded {
+            return;
+        }
+        let headers = std::mem::take(&mut self.headers);
+        let trusted = &self.in_force.table.policy().limits.trusted_proxies;
+        let client = self.client.map(|peer| client_address(peer, &headers, trusted));
+        let By { endpoint, dialect, owner, credential, .. } = by;
+        let (guard, credential) = (&self.guard, *credential);
+        let underway =
+            arrive(guard, *endpoint, *dialect, &headers, client, owner, credential, asked);
+        self.underway = Some(underway);
+    }
+
+    /// Refuses a request whose body is too long, which is on record without it.
+    fn too_long(&mut self, by: &By, bytes_max: usize) -> Refusal {
+        self.arrive(by, &Asked::default());
+        Refusal::TooLong { bytes_max }
     }
 
     fn observe(&mut self, head: HttpHeaders) {
@@ -181,15 +230,22 @@ impl Exchange {
         head: HttpHeaders,
         mode: &mut Option<ProcessingMode>,
     ) -> Result<Reply, Refusal> {
-        let by = self.begin(head)?;
+        let by = match (self.begin(head), self.asked.clone()) {
+            (Ok(by), _) => by,
+            (Err(Refusal::TooLong { bytes_max }), Some(by)) => {
+                return Err(self.too_long(&by, bytes_max));
+            }
+            (Err(refusal), _) => return Err(refusal),
+        };
         let in_force = Arc::clone(&self.in_force);
         let verdict = by.verdict(&in_force);
         self.guard.metrics.count_verdict(&verdict);
-        if let Some(refusal) = shut_out(&verdict) {
+        // What is on record is refused once the request is whole.
+        if let Some(refusal) = shut_out(&verdict).filter(|_| !by.is_recorded) {
             return Err(refusal);
         }
         let does = |deed| by.endpoint != Endpoint::Other && verdict.responses.has(deed);
-        let reads_answer = does(Deed::Slow) || does(Deed::Withhold);
+        let reads_answer = by.is_recorded || does(Deed::Slow) || does(Deed::Withhold);
         let reads_request = reads_answer || does(Deed::Cap);
         let says = verdict_said(&verdict, in_force.table.policy()).is_some();
         *mode = Some(processing_mode(reads_request && by.has_body, reads_answer, says));
@@ -214,7 +270,7 @@ impl Exchange {
         let body = Bytes::from(said.body);
         let bytes_max = self.in_force.table.policy().limits.body_bytes_max;
         if body.len() > bytes_max {
-            return Err(Refusal::TooLong { bytes_max });
+            return Err(self.too_long(&by, bytes_max));
         }
         let common = self.respond(&by, &body)?.map_or_else(CommonResponse::default, |sent| {
             let length = sent.len().to_string();
@@ -231,8 +287,25 @@ impl Exchange {
             self.guard.metrics.unread.inc();
             Asked::default()
         });
+        self.arrive(by, &asked);
         let (verdict, policy) = (by.verdict(&in_force), in_force.table.policy());
-        respond(&self.guard, by.endpoint, &verdict, policy, &asked, false, body, &mut self.taken)
+        let Exchange { guard, underway, taken, .. } = self;
+        let mut traced = None;
+        let taken = match underway {
+            Some(underway) => {
+                traced = underway.traced.as_mut();
+                &mut underway.taken
+            }
+            None => taken,
+        };
+        let sent = respond(guard, by.endpoint, &verdict, policy, &asked, false, body, taken);
+        if let Some(traced) = traced {
+            traced.decided(verdict.response().name());
+            if sent.is_ok() {
+                traced.sent((guard.clock)());
+            }
+        }
+        sent
     }
 
     fn response_head(&mut self, said: HttpHeaders) -> Result<Reply, Refusal> {
@@ -255,7 +328,7 @@ impl Exchange {
             mutation.set_headers.extend(said.map(|said| set(VERDICT.as_str(), said.as_bytes())));
         }
         if said.end_of_stream {
-            self.settle();
+            self.end(false);
         }
         let common = CommonResponse { header_mutation: Some(mutation), ..Default::default() };
         Ok(Reply::ResponseHeaders(HeadersResponse { response: Some(common) }))
@@ -275,7 +348,7 @@ impl Exchange {
             common = replaced(thinned);
         }
         if said.end_of_stream {
-            self.settle();
+            self.end(false);
         }
         Ok(Reply::ResponseBody(BodyResponse { response: Some(common) }))
     }
@@ -285,7 +358,7 @@ impl Exchange {
         if !self.rest()?.is_empty() {
             return Err(Refusal::NotThinned);
         }
-        self.settle();
+        self.end(false);
         Ok(Reply::ResponseTrailers(TrailersResponse::default()))
     }
 
@@ -299,10 +372,11 @@ impl Exchange {
     /// cuts the connection.
     fn refused(&mut self, refusal: Refusal) -> Reply {
         let dialect = self.asked.as_ref().map_or(Dialect::OpenAi, |by| by.dialect);
-        if self.answer.is_none() {
+        let has_begun = self.answer.is_some();
+        if !has_begun {
             self.status = Some(refusal.status().as_u16());
         }
-        self.settle();
+        self.end(has_begun);
         let answer = refusal.answer(dialect, &self.in_force.table.policy().appeal);
         let (head, body) = answer.into_parts();
         Reply::ImmediateResponse(ImmediateResponse {
@@ -314,18 +388,32 @@ impl Exchange {
         })
     }
 
-    fn settle(&mut self) {
-        let measured = self.answer.take().map(Answer::finish).unwrap_or_default();
+    /// The exchange is over; what was taken for it is settled, and its end recorded.
+    fn end(&mut self, is_aborted: bool) {
+        let mut measured = self.answer.take().map(Answer::finish).unwrap_or_default();
         if let Some(taken) = self.taken.take() {
             settle(&taken, self.status, &measured, self.guard.monotonic());
+        }
+        if let Some(mut underway) = self.underway.take() {
+            if is_aborted {
+                measured.response_finish_reason = Some("aborted".to_owned());
+            }
+            underway.end(self.status, &measured);
         }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.settle();
+        self.end(true);
     }
+}
+
+/// Envoy's client, where Envoy is told to say it.
+fn source(attributes: &HashMap<String, Struct>) -> Option<IpAddr> {
+    let address = attributes.values().find_map(|of| of.fields.get("source.address"))?;
+    let Some(Kind::StringValue(address)) = &address.kind else { return None };
+    Some(address.parse::<SocketAddr>().ok()?.ip())
 }
 
 /// What Envoy is to send of the rest of an exchange.

@@ -20,12 +20,23 @@ use tonic::{Code, Request, Status};
 
 use crate::advice::{CHAT, Gateway, REFUSE, SLOW, configuration, envoy_on, envoy_with, heeds};
 use crate::setting::{
-    ADMIN_KEY, Act, Answer, Mock, Seen, World, chunk, chunked_head, last_chunk, plain, post, send,
+    ADMIN_KEY, Act, Answer, Mock, Seen, World, account_of, chunk, chunked_head, last_chunk, plain,
+    post, send,
 };
 
 async fn started(policy: &str, mock: &Mock) -> (World, Running) {
+    guard(policy, mock, false).await
+}
+
+/// A guard that records what passes through Envoy.
+async fn recording(policy: &str, mock: &Mock) -> (World, Running) {
+    guard(policy, mock, true).await
+}
+
+async fn guard(policy: &str, mock: &Mock, records_grpc: bool) -> (World, Running) {
     let mut world = World::new(mock.address, policy).with_finding("c1", &["sk-bad"]);
     world.settings.grpc = Some("127.0.0.1:0".parse().unwrap());
+    world.settings.records_grpc = records_grpc;
     let running = world.start().await;
     (world, running)
 }
@@ -220,12 +231,16 @@ async fn envoy_heeds_the_advice_over_grpc() {
 
 /// A guard and Envoy before this model; none where there is no Envoy.
 async fn through_envoy(policy: &str, mock: &Mock) -> Option<(World, Running, Gateway)> {
-    through(policy, mock, "allow_mode_override: true").await
+    let started = started(policy, mock).await;
+    through(started, mock, "allow_mode_override: true").await
 }
 
-/// The same, with another line for that of overrides.
-async fn through(policy: &str, mock: &Mock, overrides: &str) -> Option<(World, Running, Gateway)> {
-    let (world, running) = started(policy, mock).await;
+/// The same with a guard that runs, and another line for that of overrides.
+async fn through(
+    (world, running): (World, Running),
+    mock: &Mock,
+    overrides: &str,
+) -> Option<(World, Running, Gateway)> {
     let (text, listen) = configuration("envoy-ext-proc.yaml", mock.address, running.grpc.unwrap());
     let text = text.replace("allow_mode_override: true", overrides);
     let Some(envoy) = envoy_on(world.folder.path(), &text, listen) else {
@@ -358,7 +373,8 @@ async fn envoy_refuses_what_the_processor_refuses() {
 async fn envoy_without_overrides() {
     let mock = Mock::start(model).await;
     let overrides = "allow_mode_override: false";
-    let Some((_world, running, envoy)) = through(SLOW, &mock, overrides).await else { return };
+    let started = started(SLOW, &mock).await;
+    let Some((_world, running, envoy)) = through(started, &mock, overrides).await else { return };
     for (key, tokens) in [("sk-good", 3000), ("sk-bad", 512)] {
         let asked = json!({ "max_tokens": 3000 });
         let answer = send(envoy.listen, &post(CHAT, key, &asked.to_string())).await;
@@ -385,4 +401,135 @@ async fn long_bodies_pass_through_envoy() {
         assert_eq!(got["messages"], asked["messages"]);
     }
     running.stop().await.unwrap();
+}
+
+/// The columns of a record, in this order; «-» where one is empty.
+fn columns(record: &std::collections::BTreeMap<String, String>, names: &[&str]) -> Vec<String> {
+    let column = |name: &&str| record.get(*name).map_or("-", String::as_str).to_owned();
+    names.iter().map(column).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_through_envoy_is_on_record_once() {
+    let mock = Mock::start(model).await;
+    let started = recording(SLOW, &mock).await;
+    let overrides = "allow_mode_override: true";
+    let Some((world, running, envoy)) = through(started, &mock, overrides).await else { return };
+    let asks = |text: &str| {
+        json!({ "model": "m", "max_tokens": 3000, "messages": [{ "role": "user", "content": text }] })
+            .to_string()
+    };
+    // What is not changed passes as it came.
+    let body = asks("one");
+    let answer = send(envoy.listen, &post(CHAT, "sk-good", &body)).await;
+    assert_eq!((answer.status, answer.is_whole), (200, true), "{answer:?}");
+    assert!(answer.body.contains("secret"), "{answer:?}");
+    assert_eq!(mock.last().body, body.as_bytes());
+    let stream = "/stream/v1/chat/completions";
+    let answer = send(envoy.listen, &post(stream, "sk-good", &asks("two"))).await;
+    assert!(answer.is_whole && answer.body.contains("[DONE]"), "{answer:?}");
+    let answer = send(envoy.listen, &post(CHAT, "sk-bad", &asks("three"))).await;
+    assert!(answer.status == 200 && !answer.body.contains("secret"), "{answer:?}");
+    assert_eq!(send(envoy.listen, &post(CHAT, "sk-bad", "no JSON")).await.status, 400);
+    let listed = send(envoy.listen, &post("/v1/models", "sk-good", "{}")).await;
+    assert_eq!(listed.status, 200, "{listed:?}");
+
+    let records = world.records_of(running).await;
+    let names = ["status", "prompt", "usage_output_tokens", "account_id", "client_address"];
+    let told: Vec<_> = records.iter().map(|record| columns(record, &names)).collect();
+    let [good, bad] = ["sk-good", "sk-bad"].map(account_of);
+    let here = "127.0.0.1";
+    assert_eq!(
+        told,
+        [
+            ["200", "one", "10", &good, here],
+            ["200", "two", "3", &good, here],
+            ["200", "three", "10", &bad, here],
+            ["400", "", "-", &bad, here],
+        ]
+    );
+    let first = &records[0];
+    assert_eq!(
+        columns(first, &["user_agent", "request_model", "request_max_tokens", "response_digest"])
+            [..3],
+        ["tests/1", "m", "3000"]
+    );
+    assert!(first.contains_key("response_digest") && first.contains_key("credential_id"));
+    assert!(records.iter().all(|record| record.get("response_finish_reason").is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_envoy_is_told_to_refuse_is_on_record_with_its_prompt() {
+    let mock = Mock::start(model).await;
+    let started = recording(REFUSE, &mock).await;
+    let overrides = "allow_mode_override: true";
+    let Some((world, running, envoy)) = through(started, &mock, overrides).await else { return };
+    let body = r#"{"messages":[{"role":"user","content":"four"}]}"#;
+    let answer = send(envoy.listen, &post(CHAT, "sk-bad", body)).await;
+    assert_eq!((answer.status, mock.count()), (403, 0), "{answer:?}");
+    let records = world.records_of(running).await;
+    assert_eq!(columns(&records[0], &["status", "prompt"]), ["403", "four"]);
+    assert_eq!(records.len(), 1);
+}
+
+/// What Envoy says of exchanges that do not come to their end, or have no answer.
+#[tokio::test]
+async fn exchanges_that_break_off_are_on_record_as_aborted() {
+    let mock = Mock::saying("application/json", "{}").await;
+    let (world, running) = recording(SLOW, &mock).await;
+    let asks = |length: &str, end| {
+        let headers = [
+            (":method", "POST"),
+            (":path", CHAT),
+            ("authorization", "Bearer sk-good"),
+            ("content-length", length),
+        ];
+        message(Said::RequestHeaders(head(&headers, end)))
+    };
+    let asked = |text: &str| {
+        let text = json!({ "messages": [{ "role": "user", "content": text }] }).to_string();
+        message(Said::RequestBody(body(&text, true)))
+    };
+    let answered = || {
+        let headers = [(":status", "200"), ("content-type", "text/event-stream")];
+        message(Said::ResponseHeaders(head(&headers, false)))
+    };
+    let piece = || {
+        let event = "data: {\"choices\":[],\"usage\":{\"completion_tokens\":3}}\n\n";
+        message(Said::ResponseBody(body(event, false)))
+    };
+    // The request never came whole: there is nothing to record.
+    process(&running, vec![asks("9", false)]).await;
+    // It broke off before there was an answer, and within it.
+    process(&running, vec![asks("9", false), asked("a")]).await;
+    process(&running, vec![asks("9", false), asked("b"), answered(), piece()]).await;
+    // What has trailers ends with them, and goes on being one exchange.
+    let trailers = message(Said::ResponseTrailers(Default::default()));
+    process(&running, vec![asks("9", false), asked("c"), answered(), piece(), trailers]).await;
+    // Longer than a body may be, by its own word.
+    process(&running, vec![asks("999999999", false)]).await;
+    // Who only looks on has nothing recorded.
+    let mut looks_on = asks("9", false);
+    looks_on.observability_mode = true;
+    process(&running, vec![looks_on]).await;
+
+    let mode = process(&running, vec![asks("9", false)]).await.remove(0).unwrap();
+    let mode = mode.mode_override.unwrap();
+    assert_eq!(
+        (mode.request_body_mode, mode.response_header_mode, mode.response_body_mode),
+        (2, 1, 1),
+        "all of an exchange is wanted, whoever asks"
+    );
+    let records = world.records_of(running).await;
+    let names = ["status", "prompt", "usage_output_tokens", "response_finish_reason"];
+    let told: Vec<_> = records.iter().map(|record| columns(record, &names)).collect();
+    assert_eq!(
+        told,
+        [
+            ["-", "a", "-", "aborted"],
+            ["200", "b", "3", "aborted"],
+            ["200", "c", "3", "-"],
+            ["413", "", "-", "-"],
+        ]
+    );
 }

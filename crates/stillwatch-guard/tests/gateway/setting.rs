@@ -179,6 +179,7 @@ impl World {
             upstream: format!("http://{upstream}/api").parse().unwrap(),
             admin: "127.0.0.1:0".parse().unwrap(),
             grpc: None,
+            records_grpc: false,
             policy: Some(at("policy.toml")),
             state: at("state"),
             credentials: None,

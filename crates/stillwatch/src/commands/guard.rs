@@ -46,6 +46,10 @@ pub struct Guard {
     #[arg(long, value_name = "ADDR")]
     grpc: Option<SocketAddr>,
 
+    /// Record what passes through ext_proc too; Envoy then sends all of it here.
+    #[arg(long, requires = "grpc")]
+    record_grpc: bool,
+
     /// The policy file; without one the guard only observes.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -134,6 +138,7 @@ pub fn run(args: &Guard, session: &Session) -> Result<(), Failure> {
         upstream,
         admin: args.admin,
         grpc: args.grpc,
+        records_grpc: args.record_grpc,
         policy: args.policy.clone(),
         state: args.state.clone(),
         credentials: args.credentials.clone(),

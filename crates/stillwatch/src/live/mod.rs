@@ -185,6 +185,7 @@ fn guard_settings(
             .map_err(|error| Failure::Other(format!("the stand-in has no URL: {error}")))?,
         admin: loopback,
         grpc: None,
+        records_grpc: false,
         policy: Some(out.join("policy.toml")),
         state: out.join("guard"),
         credentials: Some(out.join("credentials.jsonl")),

@@ -189,6 +189,7 @@ fn settings(folder: &Path, findings: &Path, credentials: &Path) -> Settings {
         upstream: format!("http://{}", model()).parse().unwrap(),
         admin: "127.0.0.1:0".parse().unwrap(),
         grpc: None,
+        records_grpc: false,
         policy: Some(folder.join("policy.toml")),
         state: folder.join("state"),
         credentials: Some(credentials.to_owned()),
