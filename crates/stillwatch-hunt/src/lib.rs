@@ -19,7 +19,7 @@ mod source;
 mod write;
 
 pub use functions::glances;
-pub use look::{Counted, look};
+pub use look::{Counted, KeptAccounts, look};
 pub use null::{NullRecord, NullSettings, Placebo, null};
 pub use references::{Entry, GROUPS, GroupEntry, Shared, add, read_groups, read_references};
 pub use run::{Hunted, RunRecord, hunt};

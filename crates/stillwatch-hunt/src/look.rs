@@ -2,19 +2,20 @@
 //! made.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stillwatch_detect::calendar::{Calendar, EPOCHS};
 use stillwatch_detect::population::{Member, Population};
 use stillwatch_detect::references::References;
-use stillwatch_exchange::{Release, Time};
-use stillwatch_ingest::{Discovery, Meter, Table, discover, read_accounts};
+use stillwatch_exchange::{Account, Release, Time};
+use stillwatch_ingest::{Discovery, Meter, Problems, Table, discover, read_accounts};
 
 use crate::conclude::{Known, conclude};
 use crate::references::read;
 use crate::run::{Hunted, Readable, RunRecord, add_records, find_all, runtime};
 use crate::settings::{HuntError, HuntSettings, Progress};
+use crate::source::locked;
 
 /// What a watch has counted of the exchanges of a period.
 #[derive(Debug)]
@@ -33,6 +34,43 @@ pub struct Counted {
     pub files: Option<Vec<String>>,
 }
 
+/// The accounts table as it was last read, for the looks at which it can't be: without it
+/// other groups would be found, and those that were would be gone.
+#[derive(Debug, Default)]
+pub struct KeptAccounts(Mutex<Vec<Account>>);
+
+impl KeptAccounts {
+    /// Reads the table for the first time.
+    ///
+    /// # Errors
+    /// There is one, and it can't be used.
+    pub fn read(settings: &HuntSettings) -> Result<Self, HuntError> {
+        let kept = KeptAccounts::default();
+        if !settings.accounts.is_empty() {
+            *locked(&kept.0) = read_accounts(&settings.accounts, &settings.read)?.0;
+        }
+        Ok(kept)
+    }
+
+    /// What is read now, or where it can't be, what was read before.
+    fn or_read(
+        &self,
+        read: Result<(Vec<Account>, Problems), stillwatch_ingest::IngestError>,
+    ) -> (Vec<Account>, Problems, Option<String>) {
+        let mut kept = locked(&self.0);
+        match read {
+            Ok((accounts, problems)) => {
+                kept.clone_from(&accounts);
+                (accounts, problems, None)
+            }
+            Err(error) => {
+                let problem = format!("{error}; this look has what was there before");
+                (kept.clone(), Problems::default(), Some(problem))
+            }
+        }
+    }
+}
+
 /// Hunts in what was counted. [`HuntSettings::exchanges`] only goes into the record of the
 /// run, and [`HuntSettings::period`] says which exchanges of the files were counted.
 /// Blocks until the end.
@@ -41,12 +79,13 @@ pub struct Counted {
 /// As [`crate::hunt`].
 pub fn look(
     counted: Counted,
+    accounts: &KeptAccounts,
     settings: &HuntSettings,
     progress: &Arc<dyn Progress>,
 ) -> Result<Hunted, HuntError> {
     let runtime = runtime(settings.threads)?;
     let handle = runtime.handle().clone();
-    let result = runtime.block_on(stages(counted, settings, progress.as_ref(), handle));
+    let result = runtime.block_on(stages(counted, accounts, settings, progress.as_ref(), handle));
     // Readers that still wait for a channel end with the runtime.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result
@@ -54,6 +93,7 @@ pub fn look(
 
 async fn stages(
     counted: Counted,
+    kept: &KeptAccounts,
     settings: &HuntSettings,
     progress: &dyn Progress,
     handle: tokio::runtime::Handle,
@@ -74,9 +114,9 @@ async fn stages(
     let account_paths = settings.accounts.clone();
     let tables = tokio::task::spawn_blocking(move || {
         let accounts = if account_paths.is_empty() {
-            Default::default()
+            Ok(Default::default())
         } else {
-            read_accounts(&account_paths, &options)?
+            read_accounts(&account_paths, &options)
         };
         let found = match &files {
             Some(files) => Some(discover(files, Table::Exchanges, &options)?),
@@ -84,8 +124,9 @@ async fn stages(
         };
         Ok::<_, stillwatch_ingest::IngestError>((accounts, found))
     });
-    let ((accounts, account_problems), found) =
-        tables.await.map_err(|e| HuntError::NothingToRead(e.to_string()))??;
+    let (accounts, found) = tables.await.map_err(|e| HuntError::NothingToRead(e.to_string()))??;
+    let (accounts, account_problems, unread) = kept.or_read(accounts);
+    file_problems.extend(unread);
     let mut record = RunRecord { rows_refused: refused, ..RunRecord::default() };
     for (reason, count) in account_problems.refused.named() {
         *record.rows_refused.entry(format!("accounts: {reason}")).or_default() += count;
@@ -109,4 +150,31 @@ async fn stages(
     let found = find_all(&population, settings, &known, None, progress)?;
     let known = Known { population, releases, hours, exchanges, period, record };
     conclude(known, found, readable.as_ref(), settings, progress).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_without_its_table_has_what_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts.jsonl");
+        let paths = [path.to_str().unwrap().to_owned()];
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_accounts(&paths, &stillwatch_ingest::Options::default())
+        };
+        let ids = |kept: &KeptAccounts, text: &str| {
+            let (accounts, _, problem) = kept.or_read(read(text));
+            let ids: Vec<String> = accounts.into_iter().map(|a| a.account_id).collect();
+            (ids.join(" "), problem)
+        };
+        let kept = KeptAccounts::default();
+        assert_eq!(ids(&kept, "{\"account_id\":\"a\"}\n"), ("a".to_owned(), None));
+        let (before, problem) = ids(&kept, "half of a ta");
+        assert_eq!(before, "a");
+        assert!(problem.is_some_and(|p| p.contains("accounts.jsonl") && p.contains("before")));
+        assert_eq!(ids(&kept, "{\"account_id\":\"b\"}\n"), ("b".to_owned(), None));
+    }
 }

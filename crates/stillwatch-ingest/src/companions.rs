@@ -1,14 +1,14 @@
 //! The two optional tables that accompany exchanges, read whole: accounts and
 //! model releases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use stillwatch_exchange::{Account, Release, Time};
 
-use crate::discovery::{Options, discover};
+use crate::discovery::{Discovery, Options, discover_companion};
 use crate::problems::{FileProblem, IngestError, RefusedCounts};
 use crate::read::Meter;
 use crate::table::Table;
@@ -29,7 +29,8 @@ pub struct Problems {
 /// changes nothing. The surplus rows are counted as `account_id_duplicate`.
 ///
 /// # Errors
-/// As [`discover`].
+/// As [`discover`](crate::discover), and where below one of the paths there is nothing that
+/// could be read as such a table.
 pub fn read_accounts(
     paths: &[String],
     options: &Options,
@@ -73,7 +74,8 @@ pub fn read_accounts(
 /// as `model_duplicate`.
 ///
 /// # Errors
-/// As [`discover`].
+/// As [`discover`](crate::discover), and where below one of the paths there is nothing that
+/// could be read as such a table.
 pub fn read_releases(
     paths: &[String],
     options: &Options,
@@ -117,13 +119,51 @@ fn merge(account: &mut Account, other: Account) {
     smallest(&mut account.plan, other.plan);
 }
 
+/// Gives every batch of a table below paths. Each path must lead to a table, if only to one
+/// without rows.
 fn each_batch(
     table: Table,
     paths: &[String],
     options: &Options,
     mut take: impl FnMut(&RecordBatch),
 ) -> Result<Problems, IngestError> {
-    let discovery = discover(paths, table, options)?;
+    let mut all = Problems::default();
+    let mut seen = HashSet::new();
+    for path in paths {
+        let (discovery, files) = discover_companion(path, table, options, &mut seen)?;
+        let (rows, problems) = each_batch_below(table, discovery, &mut take);
+        if rows == 0
+            && let Some(what) = why_nothing(path, files, &problems)
+        {
+            return Err(IngestError::Unusable { path: path.clone(), table, what });
+        }
+        all.files.extend(problems.files);
+        all.refused.merge(&problems.refused);
+    }
+    all.files.sort();
+    Ok(all)
+}
+
+/// Why not one row could be taken below a path of so many files; `None` where nothing is
+/// wrong: there are no rows, or another path leads to the same files.
+fn why_nothing(path: &str, files: usize, problems: &Problems) -> Option<String> {
+    let most = problems.refused.rows.iter().max_by_key(|(_, count)| **count);
+    match (problems.files.first(), most) {
+        (Some(first), _) if first.file == path => Some(first.what.clone()),
+        (Some(first), _) if files == 1 => Some(first.to_string()),
+        (Some(first), _) => Some(format!("none of {files} files is one; the first: {first}")),
+        (None, Some((reason, count))) => Some(format!("{reason} in {count} rows")),
+        (None, None) => (files == 0).then(|| "there are no files".to_owned()),
+    }
+}
+
+/// Gives every batch below one path; says how many rows there were, and what was passed over.
+fn each_batch_below(
+    table: Table,
+    discovery: Discovery,
+    take: &mut impl FnMut(&RecordBatch),
+) -> (u64, Problems) {
+    let mut rows = 0;
     let mut problems = Problems { files: discovery.problems, ..Problems::default() };
     let columns: Vec<&str> = table.columns().iter().map(|c| c.name).collect();
     let meter = Arc::new(Meter::default());
@@ -139,6 +179,7 @@ fn each_batch(
             match batch {
                 Ok(batch) => {
                     take(&batch.rows);
+                    rows += batch.rows.num_rows() as u64;
                     problems.refused.merge(&batch.refused);
                 }
                 Err(problem) => problems.files.push(problem),
@@ -146,7 +187,7 @@ fn each_batch(
         }
     }
     problems.files.sort();
-    Ok(problems)
+    (rows, problems)
 }
 
 fn text<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Option<&'a str> {

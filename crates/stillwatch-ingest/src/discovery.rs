@@ -242,9 +242,33 @@ pub fn discover(
         }
     }
 
+    Ok(opened(files, table, options, &mut HashSet::new()))
+}
+
+/// The files of one of the tables that accompany exchanges, below one path. Their format is
+/// always recognised by content. `seen` are the local files that were met so far; a file
+/// among them is passed over. How many there are is told as well.
+pub(crate) fn discover_companion(
+    path: &str,
+    table: Table,
+    options: &Options,
+    seen: &mut HashSet<PathBuf>,
+) -> Result<(Discovery, usize), IngestError> {
+    let found = if path.contains("://") { remote(path, options)? } else { local(path)? };
+    let files: BTreeMap<_, _> = found.into_iter().map(|s| (s.name.clone(), s)).collect();
+    let count = files.len();
+    Ok((opened(files, table, &Options { format: None, ..options.clone() }, seen), count))
+}
+
+/// Looks into files, by name.
+fn opened(
+    files: BTreeMap<String, Stored>,
+    table: Table,
+    options: &Options,
+    seen: &mut HashSet<PathBuf>,
+) -> Discovery {
     let naming = options.naming();
     let mut discovery = Discovery::default();
-    let mut seen: HashSet<PathBuf> = HashSet::new();
     for (_, stored) in files {
         // The same file by another path must not be read twice.
         if let Place::Local(path) = &stored.place
@@ -259,7 +283,7 @@ pub fn discover(
         }
     }
     discovery.problems.sort();
-    Ok(discovery)
+    discovery
 }
 
 /// The local files below paths as [`discover`] finds them, with their sizes in bytes,
@@ -287,6 +311,11 @@ fn source(
     let problem = |what: &dyn std::fmt::Display| FileProblem::new(&name, what);
     let body = match sniff::look(&stored, table, format).map_err(|e| problem(&e))? {
         Looks::Parquet => {
+            // Exchanges have what is required of accounts, and would be taken for them.
+            if table != Table::Exchanges && parquet::open(stored.clone(), Table::Exchanges).is_ok()
+            {
+                return Err(problem(&looks_like_exchanges(table)));
+            }
             let opened = parquet::open(stored, table)?;
             discovery.unknown_columns.extend(opened.unknown_columns);
             discovery.problems.extend(opened.problems);
@@ -300,10 +329,10 @@ fn source(
             let naming = Arc::clone(naming);
             Body::Text(Arc::new(TextFile { stored, format, layout, table, naming }))
         }
+        Looks::Exchanges => return Err(problem(&looks_like_exchanges(table))),
         Looks::Empty => return Err(problem(&"is empty")),
         Looks::UnknownJson => {
-            let required = table.columns().iter().filter(|c| c.required).map(|c| c.name);
-            let required = required.collect::<Vec<_>>().join(" and ");
+            let required = table.required().join(" and ");
             return Err(problem(&format!(
                 "its JSON is no table of {table} (no {required}) and no known log format"
             )));
@@ -314,6 +343,10 @@ fn source(
         }
     };
     Ok(Source { name, bytes, table, body })
+}
+
+fn looks_like_exchanges(table: Table) -> String {
+    format!("this looks like exchanges, not like {table}")
 }
 
 fn is_passed_over(name: &str) -> bool {

@@ -40,6 +40,9 @@ pub enum IngestError {
     Unreadable { path: String, source: std::io::Error },
     #[error("{url}: reading from an object store needs a Tokio runtime; give one in Options")]
     NoRuntime { url: String },
+    /// A table that was asked for by name, and of which there is nothing to be had.
+    #[error("{path}: no {table} can be read there: {what}; give a table of {table} as Parquet or JSON Lines with {columns}, or leave it out", columns = table.required().join(" and "))]
+    Unusable { path: String, table: crate::Table, what: String },
     #[error("{name}: not a format; known are {known}", known = crate::Format::names())]
     UnknownFormat { name: String },
 }

@@ -26,6 +26,8 @@ const STREAM_BYTES: usize = 512;
 pub(crate) enum Looks {
     Parquet,
     Text(Format, Layout),
+    /// JSON that is exchanges where another table is wanted.
+    Exchanges,
     /// JSON of no known kind.
     UnknownJson,
     Unknown,
@@ -79,10 +81,7 @@ pub(crate) fn look_at(
             return document_looks(first, lines, table);
         }
         if let Ok(keys) = serde_json::from_slice::<Keys>(line) {
-            return Ok(match recognise(&keys, table) {
-                Some(format) => Looks::Text(format, Layout::Lines),
-                None => Looks::UnknownJson,
-            });
+            return Ok(looks(&keys, table, Layout::Lines));
         }
     }
     Ok(Looks::Unknown)
@@ -99,16 +98,28 @@ fn document_looks(mut text: Vec<u8>, mut lines: Lines, table: Table) -> io::Resu
     let (records, _) = document_records(&text);
     let keys = records.first().and_then(|r| serde_json::from_str::<Keys>(r.get()).ok());
     Ok(match keys {
-        Some(keys) => match recognise(&keys, table) {
-            Some(format) => Looks::Text(format, Layout::Document),
-            None => Looks::UnknownJson,
-        },
+        Some(keys) => looks(&keys, table, Layout::Document),
         None => Looks::Unknown,
     })
 }
 
 /// An object's keys with their values unread.
 type Keys<'a> = BTreeMap<String, &'a RawValue>;
+
+/// What an object says that its file is. Exchanges have what is required of accounts; an
+/// account has no prompt at a time.
+fn looks(keys: &Keys<'_>, table: Table, layout: Layout) -> Looks {
+    let has = |key: &str| keys.contains_key(key);
+    let is_another = table != Table::Exchanges;
+    if is_another && has("time") && (has("prompt") || has("prompt_sketch")) {
+        return Looks::Exchanges;
+    }
+    match recognise(keys, table) {
+        Some(format) => Looks::Text(format, layout),
+        None if is_another && recognise(keys, Table::Exchanges).is_some() => Looks::Exchanges,
+        None => Looks::UnknownJson,
+    }
+}
 
 /// The format that an object is a record of.
 fn recognise(keys: &Keys<'_>, table: Table) -> Option<Format> {

@@ -26,6 +26,11 @@ impl Table {
         }
     }
 
+    /// The names of the columns without which no row of it can be taken.
+    pub(crate) fn required(self) -> Vec<&'static str> {
+        self.columns().iter().filter(|c| c.required).map(|c| c.name).collect()
+    }
+
     /// The text column that filters look at.
     pub(crate) fn key(self) -> &'static str {
         match self {

@@ -584,6 +584,88 @@ fn releases_come_by_time_and_the_earliest_counts() {
     );
 }
 
+/// Reads files below a path as accounts, whatever the format of exchanges.
+fn accounts_below(path: &std::path::Path) -> Result<(usize, Vec<String>), IngestError> {
+    let options = Options { format: Some(Format::Bedrock), ..Options::default() };
+    let (accounts, problems) = read_accounts(&[path.to_str().unwrap().to_owned()], &options)?;
+    Ok((accounts.len(), problems.files.iter().map(ToString::to_string).collect()))
+}
+
+#[test]
+fn a_table_of_which_nothing_can_be_read_is_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let refused = |name: &str, says: &[&str]| {
+        let error = accounts_below(&at(name)).unwrap_err().to_string();
+        for word in [name, "no accounts can be read", "account_id"].iter().chain(says) {
+            assert!(error.contains(word), "`{word}` is not said in: {error}");
+        }
+        assert_eq!(error.matches(name).count(), 1, "{error}");
+    };
+    fs::write(at("table.csv"), "account_id,plan\na,free\n").unwrap();
+    refused("table.csv", &["format is not recognised"]);
+    fs::write(at("empty.jsonl"), "").unwrap();
+    refused("empty.jsonl", &["is empty"]);
+    fs::write(at("users.jsonl"), "{\"user\":\"a\"}\n").unwrap();
+    refused("users.jsonl", &["its JSON is no table of accounts"]);
+    fs::write(at("nameless.jsonl"), "{\"account_id\":null}\n{\"account_id\":\"\"}\n").unwrap();
+    refused("nameless.jsonl", &["account_id_missing in 2 rows"]);
+    let users = batch(vec![("user", texts(&[Some("a")]))]);
+    fs::write(at("users.parquet"), parquet(&[users], 2)).unwrap();
+    refused("users.parquet", &["no column account_id"]);
+    fs::create_dir(at("nothing")).unwrap();
+    refused("nothing", &["there are no files"]);
+
+    let none = batch(vec![("account_id", texts(&[]))]);
+    fs::write(at("none.parquet"), parquet(&[none], 2)).unwrap();
+    assert_eq!(accounts_below(&at("none.parquet")).unwrap(), (0, vec![]), "no rows are no fault");
+    fs::write(at("some.jsonl"), "{\"account_id\":\"a\"}\n{\"plan\":\"b\"}\nno JSON\n").unwrap();
+    assert_eq!(accounts_below(&at("some.jsonl")).unwrap(), (1, vec![]), "bad rows among good ones");
+
+    fs::create_dir(at("mixed")).unwrap();
+    fs::copy(at("some.jsonl"), at("mixed/some.jsonl")).unwrap();
+    fs::copy(at("table.csv"), at("mixed/table.csv")).unwrap();
+    let (accounts, problems) = accounts_below(&at("mixed")).unwrap();
+    assert_eq!((accounts, problems.len()), (1, 1), "a bad file among good ones: {problems:?}");
+}
+
+#[test]
+fn exchanges_are_not_taken_for_accounts_or_releases() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("rows.parquet", parquet(&[good(9)], 9)),
+        ("rows.jsonl", Bytes::from(line("a", "hello"))),
+        ("spans.json", Bytes::from_static(b"{\"resourceSpans\":[]}\n")),
+    ];
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let error = accounts_below(&path).unwrap_err().to_string();
+        assert!(error.contains("this looks like exchanges, not like accounts"), "{error}");
+        let paths = [path.to_str().unwrap().to_owned()];
+        let error = read_releases(&paths, &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("this looks like exchanges, not like releases"), "{error}");
+    }
+    let error = accounts_below(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("none of 3 files is one; the first: "), "{error}");
+    assert!(error.contains("looks like exchanges"), "{error}");
+
+    // A time is nothing that accounts can't have.
+    let path = folder.path().join("accounts.jsonl");
+    fs::write(&path, "{\"account_id\":\"a\",\"time\":\"2026-03-02T10:00:00Z\"}\n").unwrap();
+    assert_eq!(accounts_below(&path).unwrap(), (1, vec![]));
+}
+
+#[test]
+fn one_table_by_two_paths_is_one_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("accounts.jsonl");
+    fs::write(&path, "{\"account_id\":\"a\"}\n").unwrap();
+    let paths = [path.to_str().unwrap(), folder.path().to_str().unwrap()].map(str::to_owned);
+    let (accounts, problems) = read_accounts(&paths, &Options::default()).unwrap();
+    assert_eq!((accounts.len(), problems), (1, stillwatch_ingest::Problems::default()));
+}
+
 #[test]
 fn conventions_are_no_source_of_accounts() {
     let options = Options { format: Some(Format::Bedrock), ..Options::default() };

@@ -13,7 +13,7 @@ use stillwatch_broker::{Part, Reader};
 use stillwatch_detect::observe::Glance;
 use stillwatch_detect::piece::releases_near;
 use stillwatch_exchange::Time;
-use stillwatch_hunt::{Hunted, Progress};
+use stillwatch_hunt::{Hunted, KeptAccounts, Progress};
 
 use crate::clock::Clock;
 use crate::deliveries::{self, Deliveries, Trouble};
@@ -110,6 +110,7 @@ pub(crate) struct Watch<'a> {
     pub meta: Meta,
     pub deltas: Deltas,
     pub releases: Releases,
+    accounts: KeptAccounts,
     /// The releases near each epoch.
     near: BTreeMap<i64, Vec<(i64, u64)>>,
     spool: PathBuf,
@@ -236,6 +237,14 @@ impl<'a> Watch<'a> {
             })?;
         }
         let releases = Releases::read(settings)?;
+        for problem in &releases.problems {
+            host.say(&format!("releases: {problem}"));
+        }
+        // A share that looks reads the table itself.
+        let accounts = match settings.share {
+            None => KeptAccounts::read(hunt)?,
+            Some(_) => KeptAccounts::default(),
+        };
         Ok(Watch {
             settings,
             host,
@@ -246,6 +255,7 @@ impl<'a> Watch<'a> {
             meta,
             deltas: Deltas::new(hunt.threads),
             releases,
+            accounts,
             near: BTreeMap::new(),
             spool,
             since_checkpoint: 0,
@@ -508,6 +518,7 @@ impl<'a> Watch<'a> {
             store: &self.store,
             settings: self.settings,
             releases: &self.releases,
+            accounts: &self.accounts,
             workers,
             progress: &self.progress,
         };

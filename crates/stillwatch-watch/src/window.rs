@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use stillwatch_detect::observe::Observer;
 use stillwatch_exchange::{Release, Time};
-use stillwatch_hunt::{Counted, HuntError, Hunted, Period, Progress, look};
+use stillwatch_hunt::{Counted, HuntError, Hunted, KeptAccounts, Period, Progress, look};
 use stillwatch_ingest::read_releases;
 
 use crate::clock::Clock;
@@ -18,6 +18,8 @@ pub(crate) struct Releases {
     pub all: Vec<Release>,
     /// When, and the model's hash.
     pub times: Vec<(Time, u64)>,
+    /// What of the table could not be read.
+    pub problems: Vec<String>,
 }
 
 impl Releases {
@@ -25,16 +27,19 @@ impl Releases {
     /// They can't be read.
     pub fn read(settings: &WatchSettings) -> Result<Self, WatchError> {
         let hunt = &settings.hunt;
-        let all = match &hunt.releases {
+        let (all, problems) = match &hunt.releases {
             Some(path) => {
                 let read = read_releases(std::slice::from_ref(path), &hunt.read);
-                read.map_err(|e| WatchError::Usage(e.to_string()))?.0
+                read.map_err(|e| WatchError::Usage(e.to_string()))?
             }
-            None => Vec::new(),
+            None => Default::default(),
         };
+        let refused = problems.refused.named().into_iter();
+        let refused = refused.map(|(reason, count)| format!("{reason} {count}"));
+        let problems = problems.files.iter().map(ToString::to_string).chain(refused).collect();
         let observer = Observer::new(hunt.key);
         let times = all.iter().map(|r| (r.released_at, observer.model(&r.model))).collect();
-        Ok(Releases { all, times })
+        Ok(Releases { all, times, problems })
     }
 }
 
@@ -51,6 +56,7 @@ pub(crate) struct Look<'a> {
     pub store: &'a Store,
     pub settings: &'a WatchSettings,
     pub releases: &'a Releases,
+    pub accounts: &'a KeptAccounts,
     pub workers: &'a rayon::ThreadPool,
     pub progress: &'a Arc<dyn Progress>,
 }
@@ -65,7 +71,7 @@ impl Look<'_> {
         known: Known,
         files: impl FnOnce(Time) -> Option<Vec<String>>,
     ) -> Result<Window, WatchError> {
-        let Look { store, settings, releases, workers, progress } = self;
+        let Look { store, settings, releases, accounts, workers, progress } = self;
         let grid = settings.pace.grid;
         let last = clock.epoch(next - 1);
         let to = clock.start(next);
@@ -87,7 +93,7 @@ impl Look<'_> {
         };
         let mut hunt = settings.hunt.clone();
         hunt.period = Some(Period { from, to, end: grid.start(last + 1) });
-        match look(counted, &hunt, progress) {
+        match look(counted, accounts, &hunt, progress) {
             Ok(hunted) => Ok(Window::Hunted(Box::new(hunted))),
             // The state is as it was, and the look is taken when the watch goes on.
             Err(HuntError::Stopped) => Ok(Window::Stopped),

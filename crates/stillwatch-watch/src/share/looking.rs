@@ -21,7 +21,7 @@ use stillwatch_broker::{
 };
 use stillwatch_detect::observe::{Link, Observer};
 use stillwatch_detect::piece::Piece;
-use stillwatch_hunt::Progress;
+use stillwatch_hunt::{KeptAccounts, Progress};
 use tokio::runtime::Handle;
 
 use super::words::{Entry, Message, What, Word, halved, read_rows};
@@ -81,6 +81,7 @@ pub(super) struct Looker<'a> {
     pub progress: &'a Arc<dyn Progress>,
     pub workers: &'a rayon::ThreadPool,
     pub releases: &'a Releases,
+    pub accounts: KeptAccounts,
     /// The releases, as shares tell them.
     pub releases_hash: u64,
     pub runtime: &'a Handle,
@@ -427,6 +428,7 @@ impl Looker<'_> {
             store: &self.store,
             settings: self.settings,
             releases: self.releases,
+            accounts: &self.accounts,
             workers: self.workers,
             progress: self.progress,
         };

@@ -22,7 +22,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::ScopedJoinHandle;
 
 use stillwatch_broker::{BrokerError, Reader, Server, StreamPlace, Through, extent};
-use stillwatch_hunt::{Hunted, Progress};
+use stillwatch_hunt::{Hunted, KeptAccounts, Progress};
 use tokio::runtime::Handle;
 
 use self::counting::{Counter, releases_hash};
@@ -219,6 +219,7 @@ impl Setting<'_> {
             progress: self.progress,
             workers: self.workers,
             releases,
+            accounts: KeptAccounts::read(&settings.hunt)?,
             releases_hash: releases_hash(&releases.times),
             runtime: self.runtime,
             exchanges: &self.exchanges,

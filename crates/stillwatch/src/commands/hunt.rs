@@ -22,7 +22,7 @@ use crate::{memory, output, summary, tell};
 /// Parquet and JSON Lines with Stillwatch's columns, OpenTelemetry (OTLP JSON), LiteLLM,
 /// Bedrock invocation logs, request/response pairs of OpenAI and Anthropic APIs; plain,
 /// gzip or zstd. Rows that can't be read are counted, files that can't be read are
-/// named, and the hunt goes on.
+/// named, and the hunt goes on; but not without accounts or releases that were asked for.
 ///
 /// Writes campaigns.json, members.parquet, harvest.parquet, report.html, run.json and
 /// groups.jsonl (for `stillwatch clear`) into DIR, replacing the findings of an earlier hunt only once all are complete.

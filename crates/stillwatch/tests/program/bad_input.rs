@@ -104,6 +104,45 @@ fn a_broken_file_among_good_ones_is_named() {
 }
 
 #[test]
+fn a_table_that_can_not_be_used_is_said_before_anything_is_hunted() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let (exchanges, accounts) = (world().join("exchanges"), world().join("accounts.parquet"));
+    fs::write(at("table.csv"), "account_id,plan\na,free\n").unwrap();
+    let (out, state) = (at("out"), at("state"));
+    for command in ["hunt", "watch", "null"] {
+        let with = |more: &[&str]| {
+            let mut arguments = vec![command, "--exchanges", text(&exchanges), "--out", text(&out)];
+            match command {
+                "watch" => arguments.extend(["--once", "--state", text(&state)]),
+                "null" => arguments.extend(["--days", "1"]),
+                _ => {}
+            }
+            arguments.extend(more);
+            run(&arguments)
+        };
+        with(&["--accounts", text(&exchanges)])
+            .failed(2, &[text(&exchanges), "looks like exchanges, not like accounts"]);
+        with(&["--accounts", text(&accounts), text(&at("table.csv"))])
+            .failed(2, &["table.csv", "format is not recognised", "Parquet or JSON Lines"]);
+        with(&["--releases", text(&accounts)])
+            .failed(2, &["accounts.parquet", "no columns model, released_at", "leave it out"]);
+        assert!(!out.exists(), "nothing is left of a {command} that could not begin");
+    }
+}
+
+#[test]
+fn a_table_with_some_bad_rows_is_used_and_the_rows_are_told() {
+    let folder = folder();
+    let accounts = folder.path().join("accounts.jsonl");
+    fs::write(&accounts, "{\"account_id\":\"a\"}\n{\"plan\":\"free\"}\n").unwrap();
+    let (out, exchanges) = (folder.path().join("out"), world().join("exchanges"));
+    let arguments = ["--exchanges", text(&exchanges), "--accounts", text(&accounts)];
+    let ran = run(&[&["hunt", "--out", text(&out)], &arguments[..]].concat()).succeeded();
+    assert!(ran.stdout.contains("accounts: account_id_missing 1"), "{}", ran.stdout);
+}
+
+#[test]
 fn an_output_folder_that_can_not_be_made() {
     let folder = folder();
     let file = folder.path().join("file");
