@@ -97,7 +97,7 @@ pub struct EvidencePicture {
     pub statement: String,
     /// The innocent explanation that was looked at, and why it does not hold.
     pub ruled_out: String,
-    /// What is measured, such as «spread of the members' volumes (log)».
+    /// What is measured, such as «spread of the volumes beyond chance (log)».
     pub measure: String,
     /// The campaign's value.
     pub value: f64,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashbrown::HashMap;
 use stillwatch_detect::calendar::EPOCHS;
 use stillwatch_detect::confirm::MEASURES;
-use stillwatch_detect::explain;
+use stillwatch_detect::explain::{self, Basis};
 use stillwatch_detect::find::{Finding, Found, GUILTY_LEVEL};
 use stillwatch_detect::judge::Promise;
 use stillwatch_detect::link::LinkChannel;
@@ -176,10 +176,11 @@ fn campaign(
                 .collect(),
         });
     }
+    let basis = Basis::of(finding, population);
     for spoken in &finding.spoken {
         evidence.push(Evidence {
             channel: MEASURES[spoken.measure].id.channel().name().to_owned(),
-            statement: explain::statement(spoken.measure, spoken.value, &spoken.scale, accounts),
+            statement: explain::statement(spoken.measure, spoken.value, &spoken.scale, &basis),
             strength: round(spoken.deviation),
             examples: taken.examples.texts(),
         });
@@ -343,6 +344,7 @@ fn picture(
         let step = volumes.len() as f64 / VOLUMES_MAX as f64;
         volumes = (0..VOLUMES_MAX).map(|i| volumes[(i as f64 * step) as usize]).collect();
     }
+    let basis = Basis::of(finding, population);
     let evidence = finding
         .spoken
         .iter()
@@ -357,12 +359,7 @@ fn picture(
             }
             EvidencePicture {
                 channel: channel.name().to_owned(),
-                statement: explain::statement(
-                    spoken.measure,
-                    spoken.value,
-                    &spoken.scale,
-                    finding.members.len(),
-                ),
+                statement: explain::statement(spoken.measure, spoken.value, &spoken.scale, &basis),
                 ruled_out: explain::ruled_out(channel).to_owned(),
                 measure: explain::axis(spoken.measure).to_owned(),
                 value: spoken.value,

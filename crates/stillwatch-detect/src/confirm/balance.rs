@@ -42,7 +42,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     measures: &[
         Measure {
             id: M::Spread,
-            name: "spread of the members' volumes (natural log)",
+            name: "spread of the members' volumes beyond chance (natural log)",
             high: false,
             resolution: 0.10,
             weight: 1.0,
@@ -51,7 +51,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             explains: &[],
             statement: |value, ordinary, accounts| {
                 format!(
-                    "The {accounts} accounts' volumes lie within a factor of {} of each other (two thirds of them); in ordinary groups of this kind the factor is {}.",
+                    "Beyond what chance alone does to equal rates, two thirds of the {accounts} measured accounts' volumes lie within a factor of {} of each other; in ordinary groups of this kind the factor is {}.",
                     times(2.0 * value),
                     times(2.0 * ordinary)
                 )
@@ -59,7 +59,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         },
         Measure {
             id: M::Drift,
-            name: "spread of each member's volume over time (natural log)",
+            name: "spread of each member's volume over time beyond chance (natural log)",
             high: false,
             resolution: 0.10,
             weight: 0.5,
@@ -68,7 +68,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
             explains: &[Explains::Burst],
             statement: |value, ordinary, _| {
                 format!(
-                    "Each account's own volume stays within a factor of {} from one slice of time to the next; in ordinary groups of this kind the factor is {}.",
+                    "Beyond what chance alone does to a steady rate, an account's own volume stays within a factor of {} in two thirds of the slices of time (eight an epoch); in ordinary groups of this kind the factor is {}.",
                     times(2.0 * value),
                     times(2.0 * ordinary)
                 )
@@ -83,6 +83,13 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     let shares = crate::owner::shares(view.owners, view.members);
     out[M::Spread as usize] = evenness(view.features().map(|f| f.exchanges).zip(shares));
     out[M::Drift as usize] = view.mean(|f| f.drift);
+}
+
+/// The factor within which two thirds of some volumes lie, chance included: what a person who
+/// counts them finds. `None` for fewer than [`ACTIVE_MIN`].
+#[must_use]
+pub fn counted_factor(volumes: &[f64]) -> Option<f64> {
+    spread(volumes.iter().map(|v| (v.ln(), 1.0)).collect()).map(|s| (2.0 * s).exp())
 }
 
 /// How far volumes spread beyond chance: the standard deviation of their natural logs less
@@ -129,4 +136,23 @@ fn spread(mut values: Vec<(f64, f64)>) -> Option<f64> {
         below.1
     };
     Some((at(0.8413) - at(0.1587)) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_beyond_chance_and_what_is_counted_is_not() {
+        // As chance spreads equal rates of 25: two thirds within 20 to 30.
+        let volumes: Vec<f64> = (0..101).map(|i| 25.0 + 0.15 * f64::from(i - 50)).collect();
+        let measured = evenness(volumes.iter().map(|&v| (v, 1.0))).unwrap().value;
+        let counted = counted_factor(&volumes).unwrap();
+        assert!(measured < 0.05, "{measured}");
+        assert!((1.4..1.6).contains(&counted), "{counted}");
+        assert_eq!(counted_factor(&volumes[..ACTIVE_MIN - 1]), None);
+        let said = (CHANNEL.measures[0].statement)(measured, 0.8, 101);
+        assert!(said.contains("Beyond what chance alone does"), "{said}");
+        assert!(said.contains("the 101 measured accounts' volumes"), "{said}");
+    }
 }

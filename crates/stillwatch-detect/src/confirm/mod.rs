@@ -23,6 +23,7 @@ use crate::owner::Owner;
 use crate::population::Population;
 use crate::signature::Values;
 
+pub use balance::counted_factor;
 pub use features::{Crowd, Features, Window};
 pub(crate) use ties::{WHAT, WHO};
 
@@ -151,7 +152,7 @@ pub struct Measure {
     /// equal are no steadier than others.
     pub corroborates: bool,
     pub explains: &'static [Explains],
-    /// The sentence for a value beside the ordinary one, of a group of so many accounts.
+    /// The sentence for a value beside the ordinary one, of so many accounts that were measured.
     pub statement: fn(f64, f64, usize) -> String,
 }
 
