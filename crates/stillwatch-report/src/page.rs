@@ -177,10 +177,11 @@ impl Glance {
                 }
             ),
             _ => format!(
-                "{read} {} made {}, which is {} of all. {}",
+                "{read} {} made {}, which is {} of all. {} {}",
                 wording::counted(accounts, "reported account", "reported accounts"),
                 wording::counted(exchanges, "exchange", "exchanges"),
                 wording::percent(wording::share(exchanges, run.exchanges)),
+                promises(picture),
                 if open.is_empty() {
                     String::new()
                 } else {
@@ -226,6 +227,31 @@ impl Glance {
             facts.retain(|f| f.name != "exchanges by them" && f.name != "share of traffic");
         }
         Glance { clear: hidden.is_empty(), verdict, lead, facts }
+    }
+}
+
+/// How many findings carry a promise, how many have a rank only, and what that means.
+fn promises(picture: &Picture) -> String {
+    let findings = picture.campaigns.len() as u64;
+    let promised =
+        picture.campaigns.iter().filter(|c| c.finding.evidence_value.is_some()).count() as u64;
+    let promise = format!(
+        "a promise: of such findings at most {} are expected to be innocent groups",
+        wording::percent(picture.run.level)
+    );
+    let rank = "a rank only: there is too little to compare with for a promise, and no error \
+                rate is claimed";
+    let of = |n: u64| match (n, n == findings) {
+        (1, true) => "The finding has".to_owned(),
+        (_, true) => "All findings have".to_owned(),
+        (1, false) => "One finding has".to_owned(),
+        (n, false) => format!("{} findings have", wording::count(n)),
+    };
+    match (promised, findings - promised) {
+        (0, 0) => String::new(),
+        (0, ranked) => format!("{} {rank}.", of(ranked)),
+        (promised, 0) => format!("{} {promise}.", of(promised)),
+        (promised, ranked) => format!("{} {promise}. {} {rank}.", of(promised), of(ranked)),
     }
 }
 

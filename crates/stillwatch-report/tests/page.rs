@@ -51,6 +51,20 @@ fn without_campaigns_the_page_says_so_and_shows_the_crowd() {
 }
 
 #[test]
+fn the_head_says_how_many_findings_carry_a_promise() {
+    let mut picture = pictures::rich();
+    let promised = "have a promise: of such findings at most 5 % are expected to be innocent";
+    let ranked = "have a rank only: there is too little to compare with for a promise";
+    let text = page_of(&picture).text.replace('\u{a0}', " ");
+    assert!(text.contains(&format!("3 findings {promised}")), "{text}");
+    assert!(text.contains(&format!("2 findings {ranked}")));
+    picture.campaigns.iter_mut().for_each(|c| c.finding.evidence_value = None);
+    let text = page_of(&picture).text.replace('\u{a0}', " ");
+    assert!(text.contains(&format!("All findings {ranked}")), "{text}");
+    assert!(!text.contains(promised));
+}
+
+#[test]
 fn no_rows_are_not_an_acquittal() {
     let page = page_of(&pictures::empty());
     assert!(page.text.contains("Nothing was read"), "{}", page.text);

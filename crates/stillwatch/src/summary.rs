@@ -123,15 +123,23 @@ fn what_was_found(hunted: &Hunted) -> String {
             format!("{} and {}", counted(hidden, "campaign"), counted(open, "open harvest"))
         }
     };
-    line(
-        &mut text,
-        format_args!(
-            "{found} among {}, level {}.",
-            counted(run.candidates, "linked group"),
-            run.level
-        ),
-    );
+    line(&mut text, format_args!("{found} among {}.", counted(run.candidates, "linked group")));
+    let promised = hunted.campaigns.iter().filter(|c| c.evidence_value.is_some()).count() as u64;
+    text.push_str(&promises(promised, hunted.campaigns.len() as u64 - promised, run.level));
     text
+}
+
+/// How many findings carry the promise at a level, and how many have a rank only.
+fn promises(promised: u64, ranked: u64, level: f64) -> String {
+    let promise = format!("the promise of level {level} (at most that share of such findings innocent)");
+    let why = "too little to compare with, so no error rate";
+    match (promised, ranked) {
+        (0, 0) => String::new(),
+        (promised, 0) => format!("With {promise}: {promised}.\n"),
+        (promised, ranked) => {
+            format!("With {promise}: {promised}.\nWith a rank only ({why}): {ranked}.\n")
+        }
+    }
 }
 
 fn campaigns(campaigns: &[Campaign], columns: u16, colours: bool) -> String {
@@ -261,4 +269,20 @@ fn significant(value: f64) -> String {
 /// The day of a time, `2026-03-02`.
 pub fn day(time: Time) -> String {
     time.to_string().chars().take_while(|c| *c != 'T').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_carries_the_promise_is_told_from_what_has_a_rank() {
+        assert_eq!(promises(0, 0, 0.05), "");
+        let ranked = promises(0, 11, 0.05);
+        assert!(ranked.contains("level 0.05") && ranked.contains("innocent): 0.\n"), "{ranked}");
+        assert!(ranked.ends_with("With a rank only (too little to compare with, so no error rate): 11.\n"));
+        assert!(promises(3, 8, 0.1).contains("innocent): 3.\n"));
+        assert!(!promises(3, 0, 0.1).contains("rank"));
+        assert!(promises(3, 8, 0.1).lines().all(|line| line.chars().count() <= 100));
+    }
 }
