@@ -95,7 +95,8 @@ pub struct Campaign {
     pub cost_usd: f64,
     pub first_seen: Time,
     pub last_seen: Time,
-    /// The earliest time at which the same rule would have reported it.
+    /// The earliest time at which the same rule would have reported it: that of a look, at the
+    /// end of an epoch, which may lie after `last_seen`.
     pub first_detectable: Time,
     pub exchanges_before_detection: u64,
     pub capabilities: Vec<Capability>,

@@ -495,15 +495,25 @@ impl<'a> CampaignView<'a> {
         let id = |part: &str| format!("campaign-{number}-{part}");
 
         let before = wording::share(finding.exchanges_before_detection, finding.exchanges);
+        let is_over = finding.first_detectable > finding.last_seen;
         let headline = format!(
             "{} made {} {}. By the same rule it could first have been reported \
-             on {}, after {} ({} of its total).",
+             on {}, {}.",
             wording::counted(finding.accounts, "account", "accounts"),
             wording::counted(finding.exchanges, "exchange", "exchanges"),
             between(finding.first_seen, finding.last_seen),
             wording::moment(finding.first_detectable),
-            wording::counted(finding.exchanges_before_detection, "exchange", "exchanges"),
-            wording::percent(before),
+            if is_over {
+                "after the last of them: looks are taken only at the ends of epochs, and this is \
+                 the first at which it stood out"
+                    .to_owned()
+            } else {
+                format!(
+                    "after {} ({} of its total)",
+                    wording::counted(finding.exchanges_before_detection, "exchange", "exchanges"),
+                    wording::percent(before)
+                )
+            },
         );
 
         let marks = campaign_figures::marks(campaign);
@@ -610,7 +620,11 @@ impl<'a> CampaignView<'a> {
             accounts_counted: wording::counted(finding.accounts, "account", "accounts"),
             exchanges: wording::amount(finding.exchanges),
             since: wording::day(finding.first_seen),
-            detectable: wording::day(finding.first_detectable),
+            detectable: format!(
+                "{}{}",
+                wording::day(finding.first_detectable),
+                if is_over { ", after its last exchange" } else { "" }
+            ),
             evidence_value: finding
                 .evidence_value
                 .map_or_else(|| format!("rank {}", finding.rank), wording::significant),

@@ -65,6 +65,19 @@ fn the_head_says_how_many_findings_carry_a_promise() {
 }
 
 #[test]
+fn what_was_known_after_the_last_exchange_is_told_so() {
+    let mut picture = pictures::rich();
+    let after = "after the last of them: looks are taken only at the ends of epochs";
+    assert!(!page_of(&picture).text.contains(after));
+    let finding = &mut picture.campaigns[0].finding;
+    finding.first_detectable = Time(finding.last_seen.0 + 1);
+    finding.exchanges_before_detection = finding.exchanges;
+    let text = page_of(&picture).text;
+    assert_eq!(text.matches(after).count(), 1, "{text}");
+    assert_eq!(text.matches(", after its last exchange").count(), 1);
+}
+
+#[test]
 fn no_rows_are_not_an_acquittal() {
     let page = page_of(&pictures::empty());
     assert!(page.text.contains("Nothing was read"), "{}", page.text);

@@ -131,7 +131,8 @@ fn what_was_found(hunted: &Hunted) -> String {
 
 /// How many findings carry the promise at a level, and how many have a rank only.
 fn promises(promised: u64, ranked: u64, level: f64) -> String {
-    let promise = format!("the promise of level {level} (at most that share of such findings innocent)");
+    let promise =
+        format!("the promise of level {level} (at most that share of such findings innocent)");
     let why = "too little to compare with, so no error rate";
     match (promised, ranked) {
         (0, 0) => String::new(),
@@ -206,8 +207,10 @@ fn how_much(campaign: &Campaign) -> String {
 }
 
 fn when(campaign: &Campaign) -> String {
+    // A look is taken at an epoch's end, and by then all may have happened.
+    let all = if campaign.first_detectable > campaign.last_seen { "all " } else { "" };
     format!(
-        "began {}\nknown {}\nafter {}",
+        "began {}\nknown {}\nafter {all}{}",
         day(campaign.first_seen),
         day(campaign.first_detectable),
         HumanCount(campaign.exchanges_before_detection),
@@ -280,7 +283,11 @@ mod tests {
         assert_eq!(promises(0, 0, 0.05), "");
         let ranked = promises(0, 11, 0.05);
         assert!(ranked.contains("level 0.05") && ranked.contains("innocent): 0.\n"), "{ranked}");
-        assert!(ranked.ends_with("With a rank only (too little to compare with, so no error rate): 11.\n"));
+        assert!(
+            ranked.ends_with(
+                "With a rank only (too little to compare with, so no error rate): 11.\n"
+            )
+        );
         assert!(promises(3, 8, 0.1).contains("innocent): 3.\n"));
         assert!(!promises(3, 0, 0.1).contains("rank"));
         assert!(promises(3, 8, 0.1).lines().all(|line| line.chars().count() <= 100));
