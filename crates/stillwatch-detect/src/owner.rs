@@ -11,6 +11,8 @@ pub struct Owner {
     /// Whoever pays with one instrument and works from one network: so do firms with many
     /// seats, while who hides behind many accounts has many networks.
     pub payer: Option<u32>,
+    /// The network that most of its exchanges come from, as a hash.
+    pub place: Option<u64>,
     /// The provider has verified the organisation.
     pub is_verified: bool,
 }
@@ -41,14 +43,16 @@ pub(crate) fn owners(population: &Population) -> Vec<Owner> {
     population
         .members()
         .iter()
-        .map(|member| Owner {
+        .map(|member| (member, member.main_network()))
+        .map(|(member, place)| Owner {
             organization: member
                 .organization()
                 .map(|o| *organizations.entry(o).or_insert_with(&mut number)),
             payer: member
                 .payment()
-                .zip(member.main_network())
+                .zip(place)
                 .map(|payer| *payers.entry(payer).or_insert_with(&mut number)),
+            place,
             is_verified: member.is_verified_organization(),
         })
         .collect()
@@ -77,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_customer_counts_once_however_many_its_accounts() {
-        let owner = |organization, payer| Owner { organization, payer, is_verified: false };
+        let owner =
+            |organization, payer| Owner { organization, payer, place: None, is_verified: false };
         let mut owners: Vec<Owner> = (0..20).map(|_| owner(None, None)).collect();
         let members: Vec<u32> = (0..20).collect();
         let customers = |owners: &[Owner]| shares(owners, &members).iter().sum::<f64>();

@@ -6,6 +6,7 @@
 //! with others of the group, and the part that share a client or a wording with them; of
 //! the two, the smaller. A value counts if it is much rarer outside of the group, and if
 //! it ties three customers or more: what one organisation's own accounts share is no tie.
+//! Nor is anything where most members are in one place.
 //!
 //! # Why it matters
 //!
@@ -15,8 +16,9 @@
 //!
 //! # Innocent explanations
 //!
-//! Firms without an organisation in the records, a class that was given a starter kit. So
-//! it corroborates and never accuses.
+//! A class has its mail domain, its day of signing up and its tools in common, and a campus.
+//! Who hides behind many accounts hides behind many networks too, so that one place makes it
+//! a class or an office. Remote ones are left, so it corroborates and never accuses.
 //!
 //! # How it is evaded, and at what cost
 //!
@@ -68,6 +70,15 @@ pub(crate) const WHO: [LinkChannel; 2] = [LinkChannel::Payment, LinkChannel::Bir
 /// By which what it runs is known.
 pub(crate) const WHAT: [LinkChannel; 2] = [LinkChannel::Client, LinkChannel::Script];
 
+/// Whether most members mostly work from one network.
+fn is_one_place(view: &View<'_>) -> bool {
+    let place = |m: &u32| view.owners.get(*m as usize).and_then(|owner| owner.place);
+    let mut places: Vec<u64> = view.members.iter().filter_map(place).collect();
+    places.sort_unstable();
+    let most = places.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap_or(0);
+    2 * most > view.members.len()
+}
+
 fn measure(view: &View<'_>, out: &mut Measured) {
     let Some(values) = view.values else { return };
     let tied = values.tied(view.members, &[&WHO, &WHAT], |account| {
@@ -76,7 +87,7 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     let members = view.members.len();
     if members >= ACTIVE_MIN {
         let [who, what] = [tied[0], tied[1]].map(|tied| tied as f64 / members as f64);
-        let tied = who.min(what);
+        let tied = if is_one_place(view) { 0.0 } else { who.min(what) };
         let error = 2.0 * (tied * (1.0 - tied) / members as f64).sqrt();
         out[M::Ties as usize] = Some(Estimate { value: (2.0 * tied - 1.0).max(0.0), error });
     }

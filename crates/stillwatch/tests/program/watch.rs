@@ -146,6 +146,17 @@ pub fn of_the_month() -> &'static Path {
     path
 }
 
+/// What a watch says of its look at the end of the four weeks, up to the accounts.
+fn last_look() -> String {
+    let campaigns = fs::read_to_string(of_the_month().join("campaigns.json")).unwrap();
+    let campaigns: Value = serde_json::from_str(&campaigns).unwrap();
+    let (count, plural) = match campaigns.as_array().unwrap().len() {
+        1 => (1, ""),
+        count => (count, "s"),
+    };
+    format!("2026-03-30T00:00:00Z  {count} campaign{plural} of ")
+}
+
 #[track_caller]
 pub fn assert_same(found: &Path, expected: &Path) {
     for name in FINDINGS {
@@ -159,7 +170,7 @@ fn a_watch_finds_what_a_hunt_finds() {
     let folder = folder();
     let ran = watch(&world().join("exchanges"), folder.path(), &["--once", "--look-every", "7d"])
         .succeeded();
-    assert!(ran.stdout.contains("2026-03-30T00:00:00Z  2 campaigns"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&last_look()), "{}", ran.stdout);
     assert_same(&folder.path().join("found"), of_the_month());
     // The same again finds nothing new to count.
     let again = watch(&world().join("exchanges"), folder.path(), &["--once", "--look-every", "7d"])
@@ -430,7 +441,7 @@ fn broken_clocks_do_not_move_the_window_and_late_ones_are_counted() {
     fs::write(&log, with_strays.concat()).unwrap();
     let weekly = ["--once", "--look-every", "7d"];
     let ran = watch(&log, folder.path(), &weekly).succeeded();
-    assert!(ran.stdout.contains("2026-03-30T00:00:00Z  2 campaigns"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&last_look()), "{}", ran.stdout);
     assert!(ran.stdout.contains("        1  lie before the window"), "{}", ran.stdout);
     let plain = fs::read_to_string(of_the_month().join("campaigns.json")).unwrap();
     let found = fs::read_to_string(folder.path().join("found/campaigns.json")).unwrap();
