@@ -484,7 +484,7 @@ impl Signature {
 /// accounts that use a campaign's template share client, network and instrument with each
 /// other only. What is shared counts by channel, if a tenth of the members have it
 /// ([`COMMUNITY_MIN`]); habits, which are made of the rest, don't.
-pub fn leave_out_riders(values: &Values, members: &mut Vec<Membership>) {
+pub(crate) fn leave_out_riders(values: &Values, members: &mut Vec<Membership>) {
     let mut having: HashMap<u32, u32> = HashMap::new();
     for value in members.iter().flat_map(|m| values.of_account.get(m.account as usize)) {
         *having.entry(*value).or_default() += 1;
