@@ -4,7 +4,7 @@
 //!
 //! The part of the members that share an instrument, an e-mail domain or a day of birth
 //! with others of the group, and the part that share a client or a wording with them; of
-//! the two, the smaller. A value counts if it is much rarer outside of the group, and if
+//! the two, the smaller, by as much as it outnumbers the rest. A value counts if it is much rarer outside of the group, and if
 //! it ties three customers or more: what one organisation's own accounts share is no tie.
 //! Nor is anything where most members are in one place.
 //!
@@ -46,7 +46,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
     measure,
     measures: &[Measure {
         id: M::Ties,
-        name: "share tied both by who they are and by what they run",
+        name: "excess of those tied both by who they are and by what they run over the rest",
         high: true,
         resolution: 0.15,
         weight: 1.0,
@@ -55,9 +55,9 @@ pub(super) const CHANNEL: Confirm = Confirm {
         explains: &[],
         statement: |value, ordinary, _| {
             format!(
-                "{} of the accounts are tied to others of the group by payment, domain or day of signing up, and as many by client or wording; in ordinary groups it is {}.",
-                percent(value),
-                percent(ordinary)
+                "{} of the accounts or more are tied to others of the group by payment, domain or day of signing up, and as many by client or wording; in ordinary groups it is at most {}.",
+                percent((1.0 + value) / 2.0),
+                percent((1.0 + ordinary) / 2.0)
             )
         },
     }],
