@@ -629,6 +629,7 @@ fn report(
     // Groups that are several things come last: the parts are found by groups of their
     // own, and what these leave over is reported as it is.
     let mut several: Vec<usize> = Vec::new();
+    let mut wide: Vec<Wide> = Vec::new();
     let mut at = 0;
     while at < reported.len() + several.len() {
         if !progress(Step::Judge, at.min(reported.len()), reported.len()) {
@@ -676,6 +677,10 @@ fn report(
             attach(&mut drafts, &course.sharers);
             continue;
         }
+        if !is_again && wide.iter().any(|w| w.holds_some_of(&course.sharers)) {
+            several.push(i);
+            continue;
+        }
         let members = if course.is_known_customers {
             course
                 .candidate
@@ -705,6 +710,7 @@ fn report(
                 (1, ..) => parts.swap_remove(0),
                 (_, Some(part), None) => parts.swap_remove(part),
                 _ if !is_again => {
+                    wide.push(Wide::of(&parts));
                     several.push(i);
                     continue;
                 }
@@ -914,6 +920,36 @@ fn report(
     })
 }
 
+/// What a group grew into that is several groups.
+struct Wide {
+    part_of: HashMap<u32, usize>,
+    sizes: Vec<usize>,
+}
+
+impl Wide {
+    fn of(parts: &[Vec<Membership>]) -> Self {
+        let numbered = parts.iter().enumerate();
+        Wide {
+            part_of: numbered
+                .flat_map(|(p, part)| part.iter().map(move |m| (m.account, p)))
+                .collect(),
+            sizes: parts.iter().map(Vec::len).collect(),
+        }
+    }
+
+    /// Whether a group is some of its accounts and none of its parts. Such a group, of those
+    /// who came by one address of many, grows into the same again.
+    fn holds_some_of(&self, accounts: &[u32]) -> bool {
+        let mut within = vec![0; self.sizes.len()];
+        accounts.iter().filter_map(|a| self.part_of.get(a)).for_each(|&p| within[p] += 1);
+        within.iter().sum::<usize>() as f64 >= HELD * accounts.len() as f64
+            && within
+                .iter()
+                .zip(&self.sizes)
+                .all(|(&w, &size)| (w as f64) < ONE_CAMPAIGN * size as f64)
+    }
+}
+
 /// Customers among the accounts of reported groups.
 struct Customers<'a> {
     population: &'a Population,
@@ -992,5 +1028,23 @@ fn known_course(population: &Population, course: &Course) -> KnownCourse {
         frozen_at: calendar.look_at(course.freeze),
         epoch_days: calendar.epoch_days(),
         ages: course.looks.iter().map(age).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_of_a_wide_group_grow_into_it_again_and_its_parts_do_not() {
+        let part = |accounts: std::ops::Range<u32>| {
+            accounts.map(|account| Membership { account, membership: 1.0 }).collect::<Vec<_>>()
+        };
+        let wide = Wide::of(&[part(0..100), part(100..300)]);
+        let holds =
+            |accounts: std::ops::Range<u32>| wide.holds_some_of(&accounts.collect::<Vec<_>>());
+        assert!(holds(0..30) && holds(90..150));
+        assert!(!holds(0..60), "most of a part");
+        assert!(!holds(290..340), "others");
     }
 }
