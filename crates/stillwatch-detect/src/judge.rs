@@ -90,11 +90,13 @@ fn shown(channel: usize) -> f64 {
 #[must_use]
 pub fn score(subject: &Subject, scales: &Scales) -> Scored {
     let row = scales.row(subject.stratum);
+    let is_burst = is_burst(subject, row);
     let mut scored = Scored {
         deviations: std::array::from_fn(|m| deviation(subject, row, m)),
         is_explained: explains(subject, row, Explains::Mostly)
-            || explains(subject, row, Explains::FarOut),
-        is_burst: is_burst(subject, row),
+            || explains(subject, row, Explains::FarOut)
+            || (is_burst && explains(subject, row, Explains::InBursts)),
+        is_burst,
         even: even(subject, row),
         never_goes_on: never_goes_on(subject),
         active: subject.active,
@@ -110,7 +112,10 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
             .sum::<f64>()
     };
     let accused = of(Role::Accuses);
-    let score = accused + of(Role::Corroborates).min(accused.max(0.0));
+    // Classes and hackathons come in bursts and are tied: what only corroborates can speak
+    // against such a group, and be the second fact, but adds nothing to how even it is.
+    let bound = if scored.is_burst { 0.0 } else { accused.max(0.0) };
+    let score = accused + of(Role::Corroborates).min(bound);
     scored.has_second_fact = (0..CONFIRM_CHANNELS).any(|c| {
         ConfirmChannel::ALL[c] != ConfirmChannel::Balance
             && ConfirmChannel::ALL[c].channel().role != Role::Clears
@@ -124,7 +129,7 @@ pub fn score(subject: &Subject, scales: &Scales) -> Scored {
 /// How far a measure lies from its scale on the suspicious side; `None` where there is no
 /// value, or the channel is spent.
 fn deviation(subject: &Subject, row: &Row, m: usize) -> Option<f64> {
-    let Estimate { value, error } = subject.measured[m]?;
+    let Estimate { value, error, chance } = subject.measured[m]?;
     let scale = row[m]?;
     let measure = &MEASURES[m];
     if subject.links.iter().any(|&link| measure.id.channel().is_spent_by(link)) {
@@ -138,7 +143,12 @@ fn deviation(subject: &Subject, row: &Row, m: usize) -> Option<f64> {
     let side = if measure.high { 1.0 } else { -1.0 };
     let error = match measure.tail {
         Tail::Heavy => error,
-        Tail::Light => error * scale.median.max(value),
+        // Of the spread s of what is counted it is `error` times s, and of what is beyond
+        // chance, v² = s² - c, s / v times that.
+        Tail::Light => {
+            let ordinary = scale.median.max(value).max(measure.resolution);
+            error * (ordinary * ordinary + chance) / ordinary
+        }
     };
     let deviation = side * (value - scale.median) / scale.spread.hypot(error);
     Some(deviation.clamp(-DEVIATION_MAX, DEVIATION_MAX))
@@ -185,11 +195,13 @@ fn explains(subject: &Subject, row: &Row, how: Explains) -> bool {
     explaining.filter_map(|(m, measure)| Some((measure, subject.measured[m]?.value, row[m]))).any(
         |(measure, value, scale)| {
             let side = if measure.high { 1.0 } else { -1.0 };
+            let lies = |far: f64| {
+                scale.is_some_and(|s: Scale| side * (value - s.median) <= far * s.spread)
+            };
             match how {
                 Explains::Mostly => value > 0.5,
-                Explains::FarOut | Explains::Burst => {
-                    scale.is_some_and(|s| side * (value - s.median) <= EXPLAINED * s.spread)
-                }
+                Explains::FarOut | Explains::Burst => lies(EXPLAINED),
+                Explains::InBursts => lies(-1.0),
             }
         },
     )
@@ -351,13 +363,14 @@ pub fn is_odd(scored: &Scored) -> bool {
 /// Whoever goes on from answers is talking to the model, whatever else is odd: agents
 /// whose default model moves, resellers with even volumes. Conversations that know no night
 /// may be made up: but resellers have customers all over the world, so that then a further
-/// fact has to speak.
+/// fact has to speak, and who goes on far more than others do is talking.
 fn is_independent(scored: &Scored) -> bool {
     let stands_out = |c: ConfirmChannel, least: f64| {
         scored.channels[c as usize].is_some_and(|deviation| deviation >= least)
     };
     let is_made_up = || {
         !scored.is_burst
+            && scored.deviations[M::FollowUps as usize].is_none_or(|d| d > EXPLAINED)
             && stands_out(ConfirmChannel::Rhythm, STRONG)
             && [ConfirmChannel::Ties, ConfirmChannel::Demand, ConfirmChannel::Pivot]
                 .iter()
@@ -451,7 +464,7 @@ mod tests {
     fn group(measures: &[(M, f64)]) -> Subject {
         let mut measured: Measured = [None; MEASURE_COUNT];
         for &(m, value) in measures {
-            measured[m as usize] = Some(Estimate { value, error: 0.01 });
+            measured[m as usize] = Some(Estimate { value, error: 0.01, ..Estimate::default() });
         }
         Subject {
             stratum: "client",
@@ -535,7 +548,8 @@ mod tests {
             all.iter_mut().for_each(|g| {
                 g.links = vec![LinkChannel::Network];
                 for m in [M::Ties, M::Reasoning] {
-                    g.measured[m as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+                    g.measured[m as usize] =
+                        Some(Estimate { value: 0.0, error: 0.01, ..Estimate::default() });
                 }
             });
             let mut harvest = group(&of);
@@ -559,10 +573,12 @@ mod tests {
     #[test]
     fn two_ties_that_gathered_a_group_do_not_confirm_it() {
         let mut tied = group(&HARVEST);
-        tied.measured[M::Ties as usize] = Some(Estimate { value: 1.0, error: 0.01 });
+        tied.measured[M::Ties as usize] =
+            Some(Estimate { value: 1.0, error: 0.01, ..Estimate::default() });
         let mut all = crowd();
         all.iter_mut().for_each(|g| {
-            g.measured[M::Ties as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+            g.measured[M::Ties as usize] =
+                Some(Estimate { value: 0.0, error: 0.01, ..Estimate::default() });
         });
         for (links, says) in [
             (vec![LinkChannel::Client], true),
@@ -648,18 +664,68 @@ mod tests {
             day.push((M::Ties, 1.0));
             let mut all = crowd();
             all.iter_mut().for_each(|g| {
-                g.measured[M::Ties as usize] = Some(Estimate { value: 0.0, error: 0.01 });
+                g.measured[M::Ties as usize] =
+                    Some(Estimate { value: 0.0, error: 0.01, ..Estimate::default() });
             });
             all.push(group(&day));
             let hurry = score(all.last().unwrap(), &Scales::of(&all));
             assert!(is_suspicious(&hurry), "a balancer in a hurry: {burst:?}");
+            // Classes are tied too, so that it adds nothing.
+            let even = day.iter().filter(|of| of.0 != M::Ties).copied().collect::<Vec<_>>();
+            assert!((hurry.score - scored(&even).score).abs() < 1e-9, "{burst:?}");
+            // And they ask what others ask, if only now and then.
+            let with = |repeats: f64| {
+                let mut all = all.clone();
+                let asked = |value| Some(Estimate { value, ..Estimate::default() });
+                all.iter_mut().for_each(|g| g.measured[M::Repeats as usize] = asked(0.01));
+                all.last_mut().unwrap().measured[M::Repeats as usize] = asked(repeats);
+                is_suspicious(&score(all.last().unwrap(), &Scales::of(&all)))
+            };
+            assert!(with(0.01) && !with(0.08), "a class: {burst:?}");
         }
+    }
+
+    #[test]
+    fn conversations_that_may_be_made_up_are_no_longer_than_others() {
+        let with = |follow_ups: f64| {
+            let mut all = crowd();
+            let mut resale = group(&HARVEST);
+            resale.measured[M::FollowUps as usize] =
+                Some(Estimate { value: follow_ups, error: 0.01, ..Estimate::default() });
+            resale.measured[M::Ties as usize] =
+                Some(Estimate { value: 1.0, error: 0.01, ..Estimate::default() });
+            all.iter_mut().for_each(|g| {
+                g.measured[M::Ties as usize] = Some(Estimate { value: 0.0, ..Estimate::default() });
+            });
+            all.push(resale);
+            let scored = score(all.last().unwrap(), &Scales::of(&all));
+            assert!(scored.score >= SCORE_MIN && scored.has_second_fact, "{scored:?}");
+            is_suspicious(&scored)
+        };
+        assert!(with(0.6));
+        assert!(!with(1.3), "who goes on far more than others is talking");
+    }
+
+    #[test]
+    fn evenness_of_few_exchanges_is_hardly_known() {
+        let with = |chance: f64| {
+            let mut all = crowd();
+            let mut few = group(&HARVEST[..5]);
+            let error = 0.96 / 12f64.sqrt();
+            few.measured[M::Spread as usize] = Some(Estimate { value: 0.1, error, chance });
+            all.push(few.clone());
+            score(&few, &Scales::of(&all)).score
+        };
+        let scores = [0.02, 0.1, 0.5, 1.0, 4.0].map(with);
+        assert!(scores.is_sorted_by(|a, b| a > b), "{scores:?}");
+        assert!(scores[0] > SCORE_MIN && scores[4] < SCORE_MIN, "{scores:?}");
     }
 
     #[test]
     fn among_machines_a_harvest_does_not_stand_out_by_its_questions() {
         let machines = |m: &mut Subject| {
-            m.measured[M::FollowUps as usize] = Some(Estimate { value: 0.01, error: 0.01 });
+            m.measured[M::FollowUps as usize] =
+                Some(Estimate { value: 0.01, error: 0.01, ..Estimate::default() });
         };
         let mut all = crowd();
         all.iter_mut().for_each(machines);
@@ -674,7 +740,7 @@ mod tests {
         let with = |error: f64| {
             let mut all = crowd();
             let mut few = group(&HARVEST[..5]);
-            few.measured[M::Spread as usize] = Some(Estimate { value: 0.1, error });
+            few.measured[M::Spread as usize] = Some(Estimate { value: 0.1, error, chance: 0.0 });
             all.push(few.clone());
             score(&few, &Scales::of(&all)).score
         };

@@ -376,7 +376,10 @@ impl Epoch {
         epoch.slices[slice] = epoch.slices[slice].saturating_add(1);
         epoch.active[bin / 64] |= 1 << (bin % 64);
 
-        let prompt = if seen.words >= PROMPT_WORDS_MIN { seen.whole } else { 0 };
+        // People go on in words that everybody goes on in; what they began with tells who has
+        // the same questions.
+        let is_question = seen.words >= PROMPT_WORDS_MIN && !flags.has(Flags::FOLLOW_UP);
+        let prompt = if is_question { seen.whole } else { 0 };
         for (kind, hash) in [
             (Kind::Address, seen.address),
             (Kind::Network, seen.network),
@@ -866,6 +869,16 @@ mod tests {
         let mut sum = a.clone();
         sum.merge(b);
         sum
+    }
+
+    #[test]
+    fn what_people_go_on_with_is_no_question() {
+        let asked = |flags: u16| {
+            let text = Sketch { whole: 1 << 60, words: 9, ..Sketch::default() };
+            let profile = profile(&[Traits { text, flags: Flags(flags), ..Traits::default() }]);
+            profile.epochs(0..EPOCHS).map(|(_, e)| e.entries(Kind::Prompt).len()).sum::<usize>()
+        };
+        assert_eq!((asked(0), asked(Flags::FOLLOW_UP)), (1, 0));
     }
 
     proptest! {

@@ -336,7 +336,7 @@ mod tests {
                 let measured = std::array::from_fn(|m| {
                     let few = m == M::Successors as usize || m == M::Repeats as usize;
                     (draw(if few { 20 } else { 2 }) == 0)
-                        .then(|| Estimate { value: draw(9) as f64 / 10.0, error: 0.0 })
+                        .then(|| Estimate { value: draw(9) as f64 / 10.0, ..Estimate::default() })
                 });
                 Subject {
                     stratum: ["client", "network", "pool"][if g % 15 == 0 { 2 } else { g % 2 }],
@@ -385,7 +385,7 @@ mod tests {
             group.mass = 1.0;
             for measure in [M::Spread, M::Moved] {
                 let value = if g < 20 { 0.4 } else { g as f64 / 50.0 };
-                group.measured[measure as usize] = Some(Estimate { value, error: 0.0 });
+                group.measured[measure as usize] = Some(Estimate { value, ..Estimate::default() });
             }
         }
         let scales = Scales::of(&groups);

@@ -110,6 +110,7 @@ fn page() -> String {
                     Explains::FarOut => "far on the innocent side",
                     Explains::Mostly => "above one half",
                     Explains::Burst => "all but even volumes, far on the innocent side",
+                    Explains::InBursts => "in bursts, on the innocent side",
                 })
                 .collect();
             let _ = writeln!(

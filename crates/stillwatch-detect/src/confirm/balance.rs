@@ -26,6 +26,8 @@
 //! * Clauset, Shalizi, Newman (2009), «Power-law distributions in empirical data», SIAM
 //!   Review 51(4): what crowds' volumes are like, and how to tell
 
+use std::sync::LazyLock;
+
 use super::{
     ACTIVE_MIN, Confirm, Estimate, Explains, M, Measure, Measured, Role, Sum, Tail, View, times,
 };
@@ -101,15 +103,41 @@ pub(super) fn evenness(volumes: impl Iterator<Item = (f64, f64)>) -> Option<Esti
     let mut customers = 0.0;
     for (volume, weight) in volumes {
         logs.push((volume.ln(), weight));
-        chance += weight / volume;
+        chance += weight * counting(volume);
         customers += weight;
     }
+    let chance = chance / customers;
     spread(logs).map(|s| Estimate {
-        value: (s * s - chance / customers).max(0.0).sqrt(),
+        value: (s * s - chance).max(0.0).sqrt(),
         // Of half the distance of these percentiles in a normal sample: 0.96 σ / √n.
         error: 0.96 / customers.sqrt(),
+        chance,
     })
 }
+
+/// The variance that chance gives to the natural log of a count, where one that is none is
+/// not seen: of Poisson counts of this mean. For many it is the inverse of the mean, for one
+/// to three only a fifth to nine tenths of it.
+fn counting(mean: f64) -> f64 {
+    static OF: LazyLock<[f64; COUNTED_MAX]> = LazyLock::new(|| {
+        std::array::from_fn(|mean| {
+            let mean = mean as f64;
+            let (mut part, mut sums) = (1.0, [0.0f64; 3]);
+            for count in 1..4 * COUNTED_MAX {
+                let count = count as f64;
+                part *= mean / count;
+                let log = count.ln();
+                sums.iter_mut().zip([1.0, log, log * log]).for_each(|(sum, of)| *sum += part * of);
+            }
+            let [all, log, squared] = sums;
+            if all > 0.0 { squared / all - (log / all).powi(2) } else { 0.0 }
+        })
+    });
+    OF.get(mean.round() as usize).copied().unwrap_or(1.0 / mean)
+}
+
+/// Means from here on are far enough from none.
+const COUNTED_MAX: usize = 64;
 
 /// Half the distance between the 16th and the 84th percentile: the standard deviation
 /// of a normal crowd, unmoved by a few strays. Of values with their weights; with equal
@@ -141,6 +169,19 @@ fn spread(mut values: Vec<(f64, f64)>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chance_is_that_of_counts_that_are_seen() {
+        // By hand, of 1 to 6 with the probabilities of a Poisson law of mean 2.
+        assert!((counting(2.0) - 0.29).abs() < 0.01, "{}", counting(2.0));
+        for mean in [30.0, 63.0, 64.0, 1000.0] {
+            assert!((counting(mean) * mean - 1.0).abs() < 0.06, "{mean}: {}", counting(mean));
+        }
+        // Volumes of one to seven that differ are not taken for even.
+        let volumes = [1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 7.0, 7.0];
+        let few = evenness(volumes.iter().map(|&v| (v, 1.0))).unwrap();
+        assert!(few.value > 0.5, "{few:?}");
+    }
 
     #[test]
     fn what_is_measured_is_beyond_chance_and_what_is_counted_is_not() {

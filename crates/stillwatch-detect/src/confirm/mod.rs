@@ -97,6 +97,9 @@ pub enum Explains {
     /// Where it lies far on the innocent side it explains all but even volumes: the group
     /// comes in bursts.
     Burst,
+    /// Where it lies on the innocent side, of a group that comes in bursts: who asks what
+    /// others ask in the hours in which they ask is a class.
+    InBursts,
 }
 
 /// How innocents' deviations are spread.
@@ -274,6 +277,9 @@ fn times(log: f64) -> String {
 pub struct Estimate {
     pub value: f64,
     pub error: f64,
+    /// The variance that chance alone gives, and the value is beyond; 0 where that is no
+    /// matter. Where it is much, the value is known less well than so many members tell.
+    pub chance: f64,
 }
 
 /// A group's measures in one window; `None` where there was too little to measure.
@@ -332,7 +338,7 @@ impl Estimate {
         (count >= ACTIVE_MIN as f64).then(|| {
             let value = sum / count;
             let variance = (squares / count - value * value).max(0.0) * count / (count - 1.0);
-            Estimate { value, error: (variance / count).sqrt() }
+            Estimate { value, error: (variance / count).sqrt(), chance: 0.0 }
         })
     }
 }

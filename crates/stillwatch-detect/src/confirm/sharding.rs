@@ -4,7 +4,8 @@
 //!
 //! How likely another member asked a member's question too, as far as that one's sets
 //! could show it (sets keep the smallest hashes, so what one keeps of a common question
-//! the other keeps too). Near 1 for a benchmark that each runs whole, high for an
+//! the other keeps too). Questions are what conversations begin with: everybody goes on
+//! alike. Near 1 for a benchmark that each runs whole, high for an
 //! assignment, near 0 for shards, also where each question is asked a set number of
 //! times. What was asked before the freezing counts as well: it can only clear, and who
 //! works through an assignment at a pace of his own asks in one week what others ask in
@@ -51,7 +52,7 @@ pub(super) const CHANNEL: Confirm = Confirm {
         weight: 1.0,
         tail: Tail::Heavy,
         corroborates: false,
-        explains: &[Explains::FarOut, Explains::Mostly],
+        explains: &[Explains::FarOut, Explains::Mostly, Explains::InBursts],
         statement: |value, ordinary, _| {
             format!(
                 "A question of one account was asked by another given one of the group with a chance of {}; in ordinary groups it is {}.",
@@ -81,6 +82,6 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     }
     if pairs >= 16 * ACTIVE_MIN {
         out[M::Repeats as usize] =
-            Some(Estimate { value: common as f64 / pairs as f64, error: 0.0 });
+            Some(Estimate { value: common as f64 / pairs as f64, ..Estimate::default() });
     }
 }

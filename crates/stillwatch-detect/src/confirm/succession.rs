@@ -98,5 +98,6 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     out[M::Successors as usize] = Some(Estimate {
         value: soon - chance,
         error: (chance * (1.0 - chance) / births.len() as f64).sqrt(),
+        ..Estimate::default()
     });
 }

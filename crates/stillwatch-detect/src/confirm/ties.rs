@@ -89,6 +89,7 @@ fn measure(view: &View<'_>, out: &mut Measured) {
         let [who, what] = [tied[0], tied[1]].map(|tied| tied as f64 / members as f64);
         let tied = if is_one_place(view) { 0.0 } else { who.min(what) };
         let error = 2.0 * (tied * (1.0 - tied) / members as f64).sqrt();
-        out[M::Ties as usize] = Some(Estimate { value: (2.0 * tied - 1.0).max(0.0), error });
+        out[M::Ties as usize] =
+            Some(Estimate { value: (2.0 * tied - 1.0).max(0.0), error, chance: 0.0 });
     }
 }

@@ -127,7 +127,8 @@ fn measure(view: &View<'_>, out: &mut Measured) {
     }
     // Fewer pairs than members were together even by chance: too thin to say.
     if expected_pairs >= view.members.len() as f64 {
-        out[M::Together as usize] = Some(Estimate { value: excess / expected_pairs, error: 0.0 });
+        out[M::Together as usize] =
+            Some(Estimate { value: excess / expected_pairs, ..Estimate::default() });
     }
 }
 
