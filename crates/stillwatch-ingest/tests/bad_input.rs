@@ -438,6 +438,43 @@ fn parquet_rows_do_not_depend_on_the_columns_asked_for() {
 }
 
 #[test]
+fn ids_that_are_found_missing_late_are_those_of_the_content() {
+    let rows = 20_000_usize;
+    let ids = (0..rows).map(|i| (i % 17_000 != 15_000).then(|| format!("id {i}")));
+    let accounts = (0..rows).map(|i| Some(format!("acct_{}", i % 2)));
+    let prompts = (0..rows).map(|i| Some(format!("prompt {i}")));
+    let table = batch(vec![
+        ("time", times(&vec![Some(MARCH); rows])),
+        ("account_id", Arc::new(accounts.collect::<StringArray>())),
+        ("exchange_id", Arc::new(ids.collect::<StringArray>())),
+        ("conversation_id", texts(&vec![Some("c"); rows])),
+        ("prompt", Arc::new(prompts.collect::<StringArray>())),
+    ]);
+    let read = |statistics, columns: &[&str], filter| {
+        let properties = WriterProperties::builder()
+            .set_statistics_enabled(statistics)
+            .set_max_row_group_row_count(Some(rows))
+            .build();
+        let file = parquet_with(std::slice::from_ref(&table), properties);
+        let source = Source::from_bytes("file", file, Table::Exchanges, &Options::default());
+        let read = read_filtered(&source.unwrap(), columns, filter);
+        assert_eq!(read.problems, []);
+        assert_eq!(read.metered_rows, rows as u64);
+        read.texts("exchange_id")
+    };
+    // Statistics tell beforehand that some are missing.
+    let told = read(EnabledStatistics::Chunk, &all_columns(Table::Exchanges), None);
+    assert_eq!((told[14_999].as_str(), told[15_001].as_str()), ("id 14999", "id 15001"));
+    assert_eq!(told[15_000].len(), 32);
+    for columns in [&["exchange_id"][..], &["exchange_id", "account_id", "prompt"]] {
+        assert!(read(EnabledStatistics::None, columns, None) == told, "{columns:?}");
+        let filter: AccountFilter = Arc::new(|account| account == "acct_0");
+        let some = read(EnabledStatistics::None, columns, Some(filter));
+        assert!(some.iter().eq(told.iter().step_by(2)), "{columns:?}");
+    }
+}
+
+#[test]
 fn text_that_is_not_utf8_costs_only_its_bytes() {
     // The column says text; the bytes are swapped in the written file.
     let marker = "MARKERMARKERMARKER";

@@ -218,10 +218,9 @@ impl ParquetFile {
         filter: Option<AccountFilter>,
         meter: &Arc<Meter>,
     ) -> Result<GroupReader, FileProblem> {
-        let Some(metadata) = self.metadata.metadata().row_groups().get(group.index) else {
+        let Some(plan) = Plan::new(self, group, projection, false) else {
             return Err(FileProblem::new(&self.name, format!("no row group {}", group.index)));
         };
-        let plan = Plan::new(self, metadata, projection);
         let mut reader = GroupReader {
             file: Arc::clone(self),
             group,
@@ -323,16 +322,23 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(file: &ParquetFile, group: &RowGroupMetaData, projection: &Projection) -> Self {
+    /// `ids_are_missing` where some have been found to be; otherwise ids are taken to be
+    /// there unless the statistics say that some are not. Statistics of ids help few
+    /// readers and may have been left out, and what ids are made of is dear to read. None
+    /// where the file has no such row group.
+    fn new(
+        file: &ParquetFile,
+        group: RowGroup,
+        projection: &Projection,
+        ids_are_missing: bool,
+    ) -> Option<Self> {
+        let group: &RowGroupMetaData = file.metadata.metadata().row_groups().get(group.index)?;
         let statistics = |found: &FoundColumn| {
             group.columns().get(found.leaf).and_then(|chunk| chunk.statistics())
         };
-        let no_nulls = |name: &str| {
-            file.found(name)
-                .and_then(statistics)
-                .and_then(Statistics::null_count_opt)
-                .is_some_and(|nulls| nulls == 0)
-        };
+        let nulls =
+            |name: &str| file.found(name).and_then(statistics).and_then(Statistics::null_count_opt);
+        let no_nulls = |name: &str| nulls(name) == Some(0);
         let wants = |name: &str| projection.names().any(|n| n == name);
 
         let exchanges = file.table == Table::Exchanges;
@@ -358,7 +364,11 @@ impl Plan {
                         .is_some_and(|least| !least.is_empty())
             });
         let prompt_is_proven = !exchanges || no_nulls("prompt") || no_nulls("prompt_sketch");
-        let ids_from_content = exchanges && wants("exchange_id") && !no_nulls("exchange_id");
+        let ids_from_content = exchanges
+            && wants("exchange_id")
+            && (ids_are_missing
+                || file.found("exchange_id").is_none()
+                || nulls("exchange_id").is_some_and(|nulls| nulls > 0));
 
         let needed = |column: &Column| {
             wants(column.name)
@@ -373,7 +383,7 @@ impl Plan {
         let read = (0..file.columns.len())
             .filter(|i| file.columns.get(*i).is_some_and(|c| needed(c.column)))
             .collect();
-        Plan { read, time_is_proven, prompt_is_proven, key_is_proven, ids_from_content }
+        Some(Plan { read, time_is_proven, prompt_is_proven, key_is_proven, ids_from_content })
     }
 }
 
@@ -468,6 +478,12 @@ impl GroupReader {
                     }
                     return Ok(None);
                 }
+                Ok(Some(rows)) if self.lacks_ids(&rows) => {
+                    if let Some(plan) = Plan::new(&self.file, self.group, &self.projection, true) {
+                        self.plan = plan;
+                    }
+                    self.rows = Some(self.start()?);
+                }
                 Ok(Some(rows)) => {
                     let count = rows.num_rows() as u64;
                     self.rows_taken += count;
@@ -489,6 +505,14 @@ impl GroupReader {
                 }
             }
         }
+    }
+
+    /// Whether ids are missing that the columns being read can't make.
+    fn lacks_ids(&self, rows: &RecordBatch) -> bool {
+        self.file.table == Table::Exchanges
+            && !self.plan.ids_from_content
+            && self.projection.names().any(|name| name == "exchange_id")
+            && rows.column_by_name("exchange_id").is_some_and(|ids| ids.logical_null_count() > 0)
     }
 
     /// Rows that a filter keeps come from many more, whose pages are held until a batch of
@@ -520,7 +544,10 @@ impl GroupReader {
         }
 
         let keep = self.keep(&arrays, rows.num_rows(), &mut refused);
-        let ids = if self.plan.ids_from_content {
+        let no_id_missing = |ids: &ArrayRef| ids.null_count() == 0;
+        let ids = if self.plan.ids_from_content
+            && !arrays.get("exchange_id").is_some_and(no_id_missing)
+        {
             Some(content_ids(&arrays, rows.num_rows(), keep.as_ref()))
         } else {
             None
