@@ -213,10 +213,8 @@ impl Sketcher {
         if system.is_empty() {
             return 0;
         }
-        let Sketcher { key, tally, systems, .. } = self;
-        systems.get_or_make(system, || {
-            key.hash(kind::SYSTEM, text::read(system, key.inner, tally).head)
-        })
+        let Sketcher { key, systems, .. } = self;
+        systems.get_or_make(system, || key.hash(kind::SYSTEM, text::head(system)))
     }
 }
 

@@ -72,6 +72,7 @@ const CLASS: [u8; 256] = {
     class
 };
 
+const SKELETON_SEED: u64 = 0x51_7c_c1_b7_27_22_0a_95;
 const MASK_NUMBER: u64 = 0x9e6c_63d0_676a_9a99;
 const MASK_QUOTE: u64 = 0xd6e8_feb8_6659_fd93;
 const MASK_FENCE: u64 = 0xa076_1d64_78bd_642f;
@@ -83,6 +84,12 @@ const WORD_BYTES_MAX: usize = 28;
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let wide = u128::from(a) * u128::from(b);
     (wide as u64) ^ ((wide >> 64) as u64)
+}
+
+/// The hash of words with one more behind them.
+#[inline(always)]
+fn followed(words: u64, next: u64) -> u64 {
+    mix(words ^ next, 0x9fb2_1c65_1e98_df25)
 }
 
 /// The hash of one lower-case ASCII word, as the lexicon uses it.
@@ -232,7 +239,7 @@ impl WordSink for Reader<'_> {
     fn word(&mut self, hash: u64, content: bool) -> bool {
         let index = self.words as usize;
         self.words += 1;
-        self.skeleton = mix(self.skeleton ^ hash, 0x9fb2_1c65_1e98_df25);
+        self.skeleton = followed(self.skeleton, hash);
         if index + 1 == EDGE_WORDS {
             self.opening = self.skeleton;
         }
@@ -268,7 +275,7 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         lexicon,
         words: 0,
         recent: [0; RING],
-        skeleton: 0x51_7c_c1_b7_27_22_0a_95,
+        skeleton: SKELETON_SEED,
         opening: 0,
         head: 0,
         shingles: [u32::MAX; SHINGLE_BUCKETS],
@@ -281,7 +288,7 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
     if words >= 2 * EDGE_WORDS {
         for back in (0..EDGE_WORDS).rev() {
             let word = reader.recent[(words - 1 - back) % RING];
-            closing = mix(closing ^ word, 0x9fb2_1c65_1e98_df25);
+            closing = followed(closing, word);
         }
     }
     let mut bands = [0u64; BANDS];
@@ -315,6 +322,27 @@ pub(crate) fn read(text: &str, key: u64, lexicon: &lexicon::Tally) -> TextTraits
         capability: reader.counts.capability(),
         asks: reader.counts.asks(),
     }
+}
+
+struct Head {
+    words: usize,
+    hash: u64,
+}
+
+impl WordSink for Head {
+    #[inline(always)]
+    fn word(&mut self, hash: u64, _: bool) -> bool {
+        self.words += 1;
+        self.hash = followed(self.hash, hash);
+        self.words < SYSTEM_WORDS
+    }
+}
+
+/// [`TextTraits::head`] of a text, for which the rest of it is not read.
+pub(crate) fn head(text: &str) -> u64 {
+    let mut head = Head { words: 0, hash: SKELETON_SEED };
+    parts(text.as_bytes(), |part| cut(part, &mut head));
+    if head.words == 0 { 0 } else { head.hash }
 }
 
 /// Gives the parts of a text that are read, until one says to stop.
@@ -377,6 +405,15 @@ mod tests {
         assert_eq!(a.opening, b.opening);
         assert_eq!(a.closing, b.closing);
         assert_ne!(a.skeleton, b.skeleton);
+    }
+
+    #[test]
+    fn a_head_needs_no_more_of_the_text() {
+        let word = "You are a careful tutor, of 3 children. ";
+        for text in ["", "...", "Be brief.", &word.repeat(4), &word.repeat(5), &word.repeat(2_000)]
+        {
+            assert_eq!(head(text), traits(text).head, "{text}");
+        }
     }
 
     #[test]
