@@ -23,6 +23,7 @@ use crate::population::Population;
 use crate::references::{Known, KnownCourse, References};
 use crate::scales::{Ordered, Work};
 use crate::signature::{Membership, Values, extend, leave_out_riders};
+use crate::without::Without;
 
 /// What the caller decides.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,7 @@ pub struct Settings {
     /// A null day: what accounts do after a freezing is shuffled, in an order that the
     /// number names, between accounts of a stratum.
     pub shuffle: Option<u64>,
+    pub without: Without,
 }
 
 /// A stage of finding, for progress.
@@ -139,6 +141,7 @@ impl Course {
         owners: &[Owner],
         values: &Values,
         shown: &Shown,
+        without: Without,
     ) -> bool {
         let Some(Looked { look, subject, scales, .. }) = self.looks.last() else { return false };
         let window = Window::of(self.freeze, *look);
@@ -158,8 +161,11 @@ impl Course {
             all: &all,
             members: &active,
         };
-        let part =
-            Subject { active: active.len(), measured: confirm::measure(&view), ..subject.clone() };
+        let part = Subject {
+            active: active.len(),
+            measured: without.measured(confirm::measure(&view)),
+            ..subject.clone()
+        };
         judge::is_suspicious(&judge::score(&part, scales))
     }
 }
@@ -199,7 +205,7 @@ pub fn find(
         if !progress(Step::Link, freeze - 1, EPOCHS) {
             return None;
         }
-        let links = link(population, freeze);
+        let links = link(population, freeze, settings.without);
         let candidates = few_references(gather(&links, accounts));
         let customers: Vec<Option<bool>> =
             candidates.par_iter().map(|c| known_customers(&owners, &c.members)).collect();
@@ -210,7 +216,7 @@ pub fn find(
         // What is linked by all of the period is confirmed in the time that linked it: that
         // is no course after a freezing, and nothing is promised of it.
         let budgets = if freeze < EPOCHS {
-            budgets(population, freeze, &candidates, &is_accusable)
+            budgets(population, freeze, &candidates, &is_accusable, settings.without)
         } else {
             vec![0.0; candidates.len()]
         };
@@ -237,7 +243,7 @@ pub fn find(
     let windows = Window::all().count();
     for look in 2..=EPOCHS {
         extend_sharers(population, &mut courses, look);
-        let tying: Vec<LinkChannel> = [confirm::WHO, confirm::WHAT].concat();
+        let tying = settings.without.links(&[confirm::WHO, confirm::WHAT].concat());
         let values = Values::until(population, look, &tying);
         for window in Window::all().filter(|w| w.look == look) {
             if !progress(Step::Confirm, measured, windows) {
@@ -289,7 +295,7 @@ pub fn find(
                         active: active.len(),
                         is_known_customers: course.is_known_customers,
                         links: course.candidate.channels.clone(),
-                        measured: confirm::measure(&view),
+                        measured: settings.without.measured(confirm::measure(&view)),
                     }
                 })
                 .collect();
@@ -430,6 +436,7 @@ fn budgets(
     freeze: usize,
     candidates: &[Candidate],
     is_accusable: &[bool],
+    without: Without,
 ) -> Vec<f64> {
     let masses =
         masses(candidates.iter().map(|c| c.members.as_slice()), population.members().len());
@@ -444,7 +451,11 @@ fn budgets(
                 active: candidate.members.len(),
                 is_known_customers: false,
                 links: candidate.channels.clone(),
-                measured: confirm::measure_before(population, freeze, &candidate.members),
+                measured: without.measured(confirm::measure_before(
+                    population,
+                    freeze,
+                    &candidate.members,
+                )),
             })
         })
         .collect();
@@ -617,8 +628,9 @@ fn report(
         order.iter().enumerate().map(|(r, &i)| (i, r + 1)).collect();
 
     let reported: Vec<usize> = order.iter().copied().filter(|&i| verdicts[i].is_reported).collect();
-    let values = Values::of(population);
-    let mut customers = Customers { population, owners, shown, crowds: BTreeMap::new() };
+    let values = Values::until(population, EPOCHS, &settings.without.links(&LinkChannel::ALL));
+    let mut customers =
+        Customers { population, owners, shown, without: settings.without, crowds: BTreeMap::new() };
     struct Draft {
         groups: Vec<usize>,
         members: Vec<Membership>,
@@ -725,7 +737,14 @@ fn report(
                             .collect();
                         let accounts: Vec<u32> = unclaimed.iter().map(|m| m.account).collect();
                         if is_another(unclaimed.len(), part.len())
-                            && course.holds_for(&accounts, population, owners, &values, shown)
+                            && course.holds_for(
+                                &accounts,
+                                population,
+                                owners,
+                                &values,
+                                shown,
+                                settings.without,
+                            )
                         {
                             drafts.push(Draft {
                                 groups: vec![i],
@@ -778,7 +797,7 @@ fn report(
         let judged = accounts.iter().filter(|a| course.sharers.binary_search(a).is_ok()).count();
         if !course.is_known_customers
             && (judged as f64) < HELD * course.sharers.len() as f64
-            && !course.holds_for(&accounts, population, owners, &values, shown)
+            && !course.holds_for(&accounts, population, owners, &values, shown, settings.without)
         {
             continue;
         }
@@ -955,6 +974,7 @@ struct Customers<'a> {
     population: &'a Population,
     owners: &'a [Owner],
     shown: &'a Shown,
+    without: Without,
     /// What everybody did.
     crowds: BTreeMap<Window, Crowd>,
 }
@@ -1000,7 +1020,7 @@ impl Customers<'_> {
             let subject = Subject {
                 mass: 0.0,
                 active: active.len(),
-                measured: confirm::measure(&view),
+                measured: self.without.measured(confirm::measure(&view)),
                 ..last.subject.clone()
             };
             let scored = judge::score(&subject, &last.scales);

@@ -20,3 +20,4 @@ pub mod profile;
 pub mod references;
 mod scales;
 pub mod signature;
+pub mod without;

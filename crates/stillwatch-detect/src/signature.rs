@@ -72,13 +72,7 @@ impl Lists {
 }
 
 impl Values {
-    /// Collects what the link channels see of each account at the end of the period.
-    #[must_use]
-    pub fn of(population: &Population) -> Self {
-        Values::until(population, EPOCHS, &LinkChannel::ALL)
-    }
-
-    /// The same of some channels by the epochs before `until`.
+    /// Collects what some link channels see of each account by the epochs before `until`.
     #[must_use]
     pub fn until(population: &Population, until: usize, channels: &[LinkChannel]) -> Self {
         let accounts: Vec<u32> = (0..population.members().len() as u32).collect();

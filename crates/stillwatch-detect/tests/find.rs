@@ -6,10 +6,11 @@ use stillwatch_detect::observe::{Key, Observer};
 use stillwatch_detect::population::{Member, Population};
 use stillwatch_detect::profile::Profile;
 use stillwatch_detect::references::References;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
 use stillwatch_exchange::{Account, Exchange, Time};
 
-const SETTINGS: Settings = Settings { level: 0.05, shuffle: None };
+const SETTINGS: Settings = Settings { level: 0.05, shuffle: None, without: Without::NOTHING };
 const START: i64 = 1_772_323_200_000_000;
 const DAYS: i64 = 28;
 

@@ -19,8 +19,9 @@ use stillwatch_detect::gather::gather;
 use stillwatch_detect::link::{LinkChannel, VALUES_MAX, link};
 use stillwatch_detect::population::Population;
 use stillwatch_detect::references::References;
+use stillwatch_detect::without::Without;
 
-const SETTINGS: Settings = Settings { level: 0.05, shuffle: None };
+const SETTINGS: Settings = Settings { level: 0.05, shuffle: None, without: Without::NOTHING };
 /// Links that gather groups but carry no finding by themselves. Habits spend independence,
 /// without which nothing is a harvest; and a group that shares nothing but a pool has no
 /// values by which members are told.
@@ -81,7 +82,7 @@ fn unbounded(population: &Population) -> Vec<String> {
         wrong.push(format!("a profile of {largest} bytes, more than {PROFILE_MAX}"));
     }
     for freeze in 1..EPOCHS {
-        let links = link(population, freeze);
+        let links = link(population, freeze, Without::NOTHING);
         let mut of_account = vec![0usize; accounts];
         for bucket in &links.buckets {
             bucket.members.iter().for_each(|&m| of_account[m as usize] += 1);

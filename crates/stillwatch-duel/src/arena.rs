@@ -14,6 +14,7 @@ use stillwatch_detect::observe::{Key, Link, Observer};
 use stillwatch_detect::population::{Member, Population};
 use stillwatch_detect::profile::Profile;
 use stillwatch_detect::references::References;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_exchange::{Account, CampaignKind, Exchange, Time};
 use stillwatch_simulate::{Prompts, World, WorldSettings};
@@ -137,7 +138,7 @@ impl Arena {
 
         let members = self.members.iter().cloned().chain(visitors).collect();
         let population = Population::new(members, self.calendar.clone());
-        let settings = find::Settings { level, shuffle: None };
+        let settings = find::Settings { level, shuffle: None, without: Without::NOTHING };
         let found =
             find::find(&population, &settings, &References::default(), &mut |_, _, _| goes_on())
                 .ok_or(DuelError::Stopped)?;

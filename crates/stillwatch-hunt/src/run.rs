@@ -389,7 +389,8 @@ pub(crate) fn find_all(
         .map_err(|e| HuntError::Io { path: "threads".into(), source: std::io::Error::other(e) })?;
     let found = tokio::task::block_in_place(|| {
         workers.install(|| {
-            let settings = find::Settings { level: settings.level, shuffle };
+            let settings =
+                find::Settings { level: settings.level, shuffle, without: settings.without };
             find::find(population, &settings, known, &mut hear)
         })
     });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::Time;
 
 /// What a hunt is asked to do.
@@ -22,6 +23,8 @@ pub struct HuntSettings {
     pub key: Key,
     /// The false-discovery level, between 0 and 1.
     pub level: f64,
+    /// Channels that are left out, to see what they are worth.
+    pub without: Without,
     /// Put excerpts of prompts into the report.
     pub quote: bool,
     /// Threads that work on exchanges; at least 1.

@@ -22,6 +22,7 @@ use crate::calendar::{Calendar, EPOCHS};
 use crate::observe::BANDS;
 use crate::population::{Member, Population};
 use crate::profile::{Kind, SAMPLE};
+use crate::without::Without;
 
 pub use pool::mostly_shared;
 
@@ -234,12 +235,13 @@ pub fn holders(
 /// Bound: an account is in at most [`VALUES_MAX`] buckets, so the work is linear in the
 /// accounts; all of their values are held in memory together, 16 bytes each.
 #[must_use]
-pub fn link(population: &Population, freeze: usize) -> Links {
+pub fn link(population: &Population, freeze: usize, without: Without) -> Links {
     let active = active(population, freeze);
     let most = ((active.len() as f64 * SHARE_MAX) as usize).max(GROUP_MIN);
     let mut buckets = Vec::new();
-    let of_channels = pairs(population, &active, &LinkChannel::ALL, freeze, |_| true);
-    for (channel, pairs) in LinkChannel::ALL.into_iter().zip(of_channels) {
+    let channels = without.links(&LinkChannel::ALL);
+    let of_channels = pairs(population, &active, &channels, freeze, |_| true);
+    for (&channel, pairs) in channels.iter().zip(of_channels) {
         for run in pairs.chunk_by(|a, b| a.0 == b.0) {
             if run.len() >= GROUP_MIN && run.len() <= most {
                 buckets.push(Bucket {
@@ -250,7 +252,7 @@ pub fn link(population: &Population, freeze: usize) -> Links {
             }
         }
     }
-    for channel in LinkChannel::ALL {
+    for channel in channels {
         if let Gather::Groups(groups) = channel.link().gather {
             buckets.extend(groups(population, &active, freeze, most));
         }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
 use stillwatch_hunt::HuntSettings;
 use stillwatch_simulate::WorldSettings;
 
@@ -91,6 +92,7 @@ pub fn run(args: &Demo, session: &Session) -> Result<(), Failure> {
         read: session.read_options(None, &[]),
         key: Key::public(),
         level: hunt::LEVEL,
+        without: Without::NOTHING,
         quote: true,
         threads,
         out: findings.clone(),

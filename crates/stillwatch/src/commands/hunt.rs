@@ -4,6 +4,7 @@ use std::sync::Arc;
 use clap::Args;
 use stillwatch_announce::try_ocsf;
 use stillwatch_detect::calendar::EPOCHS;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::Time;
 use stillwatch_hunt::{HuntSettings, Hunted, Period, Progress, Stage};
 use stillwatch_ingest::Format;
@@ -144,6 +145,7 @@ impl Input {
             read: session.read_options(self.format, &self.account_attribute),
             key: self.key.read()?,
             level: self.level,
+            without: Without::NOTHING,
             quote,
             threads: threads(self.threads),
             out,

@@ -20,6 +20,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use stillwatch_broker::Access;
 use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
 use stillwatch_guard::{Broker, Running, Settings, Source};
 use stillwatch_hunt::HuntSettings;
@@ -231,6 +232,7 @@ fn watch_settings(out: &Path, threads: usize, session: &Session) -> Result<Watch
             read: session.read_options(None, &[]),
             key: Key::public(),
             level: LEVEL,
+            without: Without::NOTHING,
             quote: true,
             threads,
             out: out.join("findings"),

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stillwatch_bench::{Detector, Traffic};
 use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
 use stillwatch_hunt::{HuntSettings, Stage};
 
 use super::{guard, watch};
@@ -41,6 +42,9 @@ pub enum Part {
         out: PathBuf,
         #[arg(long)]
         threads: usize,
+        /// Channels that are left out.
+        #[arg(long, num_args = 1..)]
+        without: Vec<String>,
     },
     /// A watch over a world, from its beginning.
     Watch {
@@ -121,8 +125,8 @@ pub fn run(part: &Part, session: &Session) -> Result<(), Failure> {
         Part::Mock => return guard::mock(),
         Part::Proxy { upstream, threads } => return guard::minimal(*upstream, *threads),
         Part::Scan { world, threads } => serde_json::to_string(&scan(world, *threads, session)?),
-        Part::Hunt { world, out, threads } => {
-            serde_json::to_string(&hunted(world, out, *threads, session)?)
+        Part::Hunt { world, out, threads, without } => {
+            serde_json::to_string(&hunted(world, out, *threads, without, session)?)
         }
         Part::Watch { exchanges, state, out, threads } => {
             serde_json::to_string(&watch::measured(exchanges, state, out, *threads, session)?)
@@ -211,8 +215,13 @@ fn hunted(
     world: &Path,
     out: &Path,
     threads: usize,
+    without: &[String],
     session: &Session,
 ) -> Result<Measured, Failure> {
+    let unknown = |name: &str| Failure::Usage(format!("no channel is called {name}"));
+    let without = without.iter().try_fold(Without::NOTHING, |without, name| {
+        without.and(name).ok_or_else(|| unknown(name))
+    })?;
     let below = |name: &str| world.join(name).display().to_string();
     let began = Instant::now();
     let settings = HuntSettings {
@@ -224,6 +233,7 @@ fn hunted(
         read: session.read_options(None, &[]),
         key: Key::public(),
         level: hunt::LEVEL,
+        without,
         quote: false,
         threads,
         out: out.to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use stillwatch_bench::{Bench, BenchWorld, DETECTORS, Detector, Row, Setting, detector};
+use stillwatch_detect::without::Without;
 use stillwatch_simulate::{Prompts, Score, WorldSettings};
 
 use super::apart::{self, Calibrated, Measured};
@@ -59,6 +60,10 @@ pub struct BenchDetect {
     #[arg(long, value_name = "NAME", num_args = 1.., value_parser = named)]
     detectors: Option<Vec<String>>,
 
+    /// Channels that the hunt does without, by name, to see what they are worth.
+    #[arg(long, value_name = "CHANNEL", num_args = 1.., value_parser = channel)]
+    without: Vec<String>,
+
     /// Exchanges in a world of --quick, about.
     #[arg(long, value_name = "N", default_value_t = 500_000, requires = "quick")]
     exchanges: u64,
@@ -77,6 +82,13 @@ fn named(name: &str) -> Result<String, String> {
     }
     let names: Vec<&str> = DETECTORS.iter().map(|d| d.name()).collect();
     Err(format!("there are: {}; or {NONE}", names.join(", ")))
+}
+
+fn channel(name: &str) -> Result<String, String> {
+    if Without::NOTHING.and(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    Err(format!("there are: {}", Without::names().collect::<Vec<_>>().join(", ")))
 }
 
 /// Measures and prints.
@@ -101,6 +113,7 @@ pub fn run(args: &BenchDetect, session: &Session) -> Result<(), Failure> {
         place: place.path(),
         prompts,
         threads: threads(args.threads),
+        without: &args.without,
         session,
         detectors: match &args.detectors {
             Some(names) => names.iter().filter_map(|name| detector(name)).collect(),
@@ -147,6 +160,7 @@ struct Runner<'a> {
     place: &'a Path,
     prompts: Arc<Prompts>,
     threads: usize,
+    without: &'a [String],
     session: &'a Session,
     /// Those of other people.
     detectors: Vec<&'static dyn Detector>,
@@ -251,7 +265,7 @@ impl Runner<'_> {
     }
 
     fn hunt(&self, world: &Path, out: &Path) -> Result<Measured, Failure> {
-        let arguments: [OsString; 7] = [
+        let mut arguments: Vec<OsString> = vec![
             "hunt".into(),
             "--world".into(),
             world.into(),
@@ -260,6 +274,10 @@ impl Runner<'_> {
             "--threads".into(),
             self.threads.to_string().into(),
         ];
+        if !self.without.is_empty() {
+            arguments.push("--without".into());
+            arguments.extend(self.without.iter().map(Into::into));
+        }
         apart::measure("the hunt", arguments, self.threads, self.session)
     }
 

@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::{Deserialize, Serialize};
 use stillwatch_broker::Access;
 use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
 use stillwatch_exchange::time::DAY_US;
 use stillwatch_hunt::{HuntSettings, Hunted, Progress};
 use stillwatch_simulate::WorldSettings;
@@ -195,6 +196,7 @@ pub fn measured(
             read: session.read_options(None, &[]),
             key: Key::public(),
             level: hunt::LEVEL,
+            without: Without::NOTHING,
             quote: false,
             threads,
             out: out.to_owned(),
