@@ -339,12 +339,13 @@ async fn exchange(
     head.headers.remove(CONTENT_LENGTH);
     let reply = send(guard, policy, head, body).await?;
     let is_thin = verdict.responses.has(Deed::Withhold);
-    let (answer, thinner) = read_answer(guard, endpoint, reply.status(), reply.headers(), is_thin)?;
+    let form = Form::of(reply.headers());
+    let (answer, thinner) = read_answer(guard, endpoint, reply.status(), form, is_thin)?;
     let mut changes = Changes { thinner, ..Changes::default() };
     if !reply.status().is_success() {
         return Ok((reply, answer, changes));
     }
-    let Form { is_plain, is_stream, is_json, .. } = Form::of(reply.headers());
+    let Form { is_plain, is_stream, is_json, .. } = form;
     let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
     let tokens_max = cap.map(|cap| u64::from(cap.output_tokens) * u64::from(cap.choices));
     if let Some(bound) = reasoning.filter(|_| policy.binds_reasoning()) {
@@ -367,7 +368,7 @@ async fn exchange(
 
 /// What an answer's head says of its body.
 #[derive(Clone, Copy, Debug)]
-struct Form<'a> {
+pub(crate) struct Form<'a> {
     content_type: &'a str,
     /// Not compressed.
     is_plain: bool,
@@ -376,7 +377,7 @@ struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         let header = |name: HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
@@ -391,15 +392,15 @@ impl<'a> Form<'a> {
     }
 }
 
-/// How an answer with this head is read, and thinned where that is wanted.
+/// How an answer of this form is read, and thinned where that is wanted.
 pub(crate) fn read_answer(
     guard: &Guard,
     endpoint: Endpoint,
     status: StatusCode,
-    headers: &HeaderMap,
+    form: Form<'_>,
     is_thin: bool,
 ) -> Result<(Answer, Option<Thinner>), Refusal> {
-    let Form { content_type, is_plain, is_stream, is_json } = Form::of(headers);
+    let Form { content_type, is_plain, is_stream, is_json } = form;
     let answer = if is_plain {
         Answer::new(endpoint, content_type)
     } else {
