@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 
@@ -156,6 +157,24 @@ impl Server {
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, BrokerError> {
         self.asked(answer).await?.map_err(|error| self.failed(&error))
+    }
+
+    /// The stream of the address's name, which is made where there is none; messages are kept
+    /// for so long, or for ever where that is zero.
+    pub(crate) async fn stream(&self, kept: Duration) -> Result<Stream, BrokerError> {
+        let name = self.name();
+        let known = self.asked(self.jetstream.get_stream(name)).await?;
+        if let Ok(stream) = known {
+            return Ok(stream);
+        }
+        let config = Config {
+            name: name.to_owned(),
+            description: Some("stillwatch".to_owned()),
+            subjects: vec![format!("{name}.*.*")],
+            max_age: kept,
+            ..Config::default()
+        };
+        self.answered(self.jetstream.create_stream(config)).await
     }
 
     pub(crate) fn away(&self, what: impl fmt::Display) -> BrokerError {

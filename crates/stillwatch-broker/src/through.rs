@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::runtime::Handle;
@@ -93,20 +93,7 @@ impl Through {
     /// # Errors
     /// The server or the stream can't be had.
     pub async fn open(server: &Server) -> Result<Self, BrokerError> {
-        let name = server.name();
-        let known = server.asked(server.jetstream.get_stream(name)).await?;
-        let stream = match known {
-            Ok(stream) => stream,
-            Err(_) => {
-                let config = Config {
-                    name: name.to_owned(),
-                    description: Some("stillwatch".to_owned()),
-                    subjects: vec![format!("{name}.*.*")],
-                    ..Config::default()
-                };
-                server.answered(server.jetstream.create_stream(config)).await?
-            }
-        };
+        let stream = server.stream(Duration::ZERO).await?;
         Ok(Through { server: server.clone(), stream })
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -53,21 +53,7 @@ impl Writer {
     /// # Errors
     /// The server or the stream can't be had.
     pub async fn open(server: &Server, writer: &str) -> Result<Self, BrokerError> {
-        let name = server.name();
-        let known = server.asked(server.jetstream.get_stream(name)).await?;
-        let stream = match known {
-            Ok(stream) => stream,
-            Err(_) => {
-                let config = Config {
-                    name: name.to_owned(),
-                    description: Some("stillwatch".to_owned()),
-                    subjects: vec![format!("{name}.*.*")],
-                    max_age: KEPT,
-                    ..Config::default()
-                };
-                server.answered(server.jetstream.create_stream(config)).await?
-            }
-        };
+        let stream = server.stream(KEPT).await?;
         Ok(Self::of(server, stream, writer))
     }
 
