@@ -1,4 +1,5 @@
-//! Makes a world in a folder of its own: beside an earlier one until it is whole.
+//! Makes a world in a folder of its own: beside an earlier one until it is whole. And what
+//! hunts there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use stillwatch_detect::observe::Key;
+use stillwatch_detect::without::Without;
+use stillwatch_hunt::HuntSettings;
 use stillwatch_simulate::{Prompts, Summary, WorldSettings, write_world};
 
+use crate::commands::hunt::LEVEL;
 use crate::failure::Failure;
 use crate::out_folder::{OutFolder, Unfinished};
 use crate::session::Session;
@@ -52,6 +57,25 @@ pub fn make(
     unfinished.put_in_place(WORLD_FILE)?;
     folder.keep();
     Ok(summary)
+}
+
+/// A hunt in the world in a folder, as one is asked for without further wishes.
+pub fn to_hunt(world: &Path, out: PathBuf, threads: usize, session: &Session) -> HuntSettings {
+    let below = |name: &str| world.join(name).display().to_string();
+    HuntSettings {
+        exchanges: vec![below("exchanges")],
+        accounts: vec![below("accounts.parquet")],
+        releases: Some(below("releases.parquet")),
+        period: None,
+        references: None,
+        read: session.read_options(None, &[]),
+        key: Key::public(),
+        level: LEVEL,
+        without: Without::NOTHING,
+        quote: false,
+        threads,
+        out,
+    }
 }
 
 /// Only an earlier world is ever replaced.

@@ -2,8 +2,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use stillwatch_detect::observe::Key;
-use stillwatch_detect::without::Without;
 use stillwatch_hunt::HuntSettings;
 use stillwatch_simulate::WorldSettings;
 
@@ -82,21 +80,8 @@ pub fn run(args: &Demo, session: &Session) -> Result<(), Failure> {
     folder.keep();
     output::print(&simulate::describe(&summary, &world))?;
 
-    let below = |name: &str| world.join(name).display().to_string();
-    let settings = HuntSettings {
-        exchanges: vec![below("exchanges")],
-        accounts: vec![below("accounts.parquet")],
-        releases: Some(below("releases.parquet")),
-        period: None,
-        references: None,
-        read: session.read_options(None, &[]),
-        key: Key::public(),
-        level: hunt::LEVEL,
-        without: Without::NOTHING,
-        quote: true,
-        threads,
-        out: findings.clone(),
-    };
+    let hunt = world::to_hunt(&world, findings.clone(), threads, session);
+    let settings = HuntSettings { quote: true, ..hunt };
     let hunted = hunt::hunt(&settings, session)?;
     let score = score::score(&world, &findings)?;
     output::print("\n")?;

@@ -19,18 +19,15 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use stillwatch_broker::Access;
-use stillwatch_detect::observe::Key;
-use stillwatch_detect::without::Without;
 use stillwatch_exchange::time::{DAY_US, HOUR_US};
 use stillwatch_guard::{Broker, Running, Settings, Source};
 use stillwatch_hunt::HuntSettings;
 use stillwatch_simulate::{Prompts, World, WorldSettings};
 use stillwatch_watch::{Pace, WatchSettings};
 
-use crate::commands::hunt::LEVEL;
 use crate::failure::Failure;
-use crate::output;
 use crate::session::Session;
+use crate::{output, world};
 use clients::{Client, go_on, monotonic, now};
 use script::Truth;
 use tally::Tally;
@@ -218,24 +215,15 @@ fn table(path: &Path, rows: &RecordBatch) -> Result<(), Failure> {
 }
 
 fn watch_settings(out: &Path, threads: usize, session: &Session) -> Result<WatchSettings, Failure> {
-    let below = |name: &str| out.join(name).display().to_string();
+    let hunt = world::to_hunt(out, out.join("findings"), threads, session);
     Ok(WatchSettings {
         streams: Vec::new(),
         access: Access::default(),
         share: None,
         hunt: HuntSettings {
             exchanges: vec![out.join("guard").join("records").display().to_string()],
-            accounts: vec![below("accounts.parquet")],
-            releases: Some(below("releases.parquet")),
-            period: None,
-            references: None,
-            read: session.read_options(None, &[]),
-            key: Key::public(),
-            level: LEVEL,
-            without: Without::NOTHING,
             quote: true,
-            threads,
-            out: out.join("findings"),
+            ..hunt
         },
         state: out.join("watch"),
         pace: Pace::new(7 * DAY_US, DAY_US, None)?,

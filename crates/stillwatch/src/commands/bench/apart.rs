@@ -11,7 +11,6 @@ use clap::Subcommand;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stillwatch_bench::{Detector, Traffic};
-use stillwatch_detect::observe::Key;
 use stillwatch_detect::without::Without;
 use stillwatch_hunt::{HuntSettings, Stage};
 
@@ -19,7 +18,7 @@ use super::{guard, watch};
 use crate::commands::hunt;
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::{memory, output};
+use crate::{memory, output, world};
 
 /// How often a child is asked whether it has ended.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -222,22 +221,9 @@ fn hunted(
     let without = without.iter().try_fold(Without::NOTHING, |without, name| {
         without.and(name).ok_or_else(|| unknown(name))
     })?;
-    let below = |name: &str| world.join(name).display().to_string();
     let began = Instant::now();
-    let settings = HuntSettings {
-        exchanges: vec![below("exchanges")],
-        accounts: vec![below("accounts.parquet")],
-        releases: Some(below("releases.parquet")),
-        period: None,
-        references: None,
-        read: session.read_options(None, &[]),
-        key: Key::public(),
-        level: hunt::LEVEL,
-        without,
-        quote: false,
-        threads,
-        out: out.to_owned(),
-    };
+    let settings = world::to_hunt(world, out.to_owned(), threads, session);
+    let settings = HuntSettings { without, ..settings };
     let hunted = hunt::hunt(&settings, session)?;
     let seconds = began.elapsed().as_secs_f64();
     let by_stage = session.stages.seconds();
