@@ -360,18 +360,18 @@ impl Signature {
         let speaking = self.present.iter().filter(|v| f64::from(self.says[**v as usize]) >= SPEAKS);
         let mut sharing: Vec<u32> =
             speaking.flat_map(|&value| values.holders.get(value as usize)).copied().collect();
-        sharing.sort_unstable();
+        sharing.par_sort_unstable();
         sharing.dedup();
-        let mut members = Vec::new();
-        for account in sharing {
-            let (odds, speaking) = self.odds(values, account);
-            let known = frozen.contains(&account);
-            let enough = if known { 0.0 } else { SCORE_MIN };
-            if odds > enough && (speaking >= 2 || (known && speaking >= 1)) {
-                members.push(Membership { account, membership: 1.0 / (1.0 + (-odds).exp()) });
-            }
-        }
-        members
+        sharing
+            .into_par_iter()
+            .filter_map(|account| {
+                let (odds, speaking) = self.odds(values, account);
+                let known = frozen.contains(&account);
+                let enough = if known { 0.0 } else { SCORE_MIN };
+                (odds > enough && (speaking >= 2 || (known && speaking >= 1)))
+                    .then(|| Membership { account, membership: 1.0 / (1.0 + (-odds).exp()) })
+            })
+            .collect()
     }
 }
 
