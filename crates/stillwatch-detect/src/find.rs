@@ -722,7 +722,9 @@ fn report(
                 (1, ..) => parts.swap_remove(0),
                 (_, Some(part), None) => parts.swap_remove(part),
                 _ if !is_again => {
-                    wide.push(Wide::of(&parts));
+                    if wide.len() < WIDE_MAX {
+                        wide.push(Wide::of(&parts));
+                    }
                     several.push(i);
                     continue;
                 }
@@ -938,6 +940,10 @@ fn report(
         customers,
     })
 }
+
+/// What groups grew into that is kept: that of the gravest. What others grow into is worked
+/// out for each.
+const WIDE_MAX: usize = 64;
 
 /// What a group grew into that is several groups.
 struct Wide {
