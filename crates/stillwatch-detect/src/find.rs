@@ -33,6 +33,7 @@ pub struct Settings {
     /// A null day: what accounts do after a freezing is shuffled, in an order that the
     /// number names, between accounts of a stratum.
     pub shuffle: Option<u64>,
+    /// Channels that are left out, to see what they are worth.
     pub without: Without,
 }
 

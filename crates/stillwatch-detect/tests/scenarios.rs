@@ -215,6 +215,29 @@ fn every_scenario_is_found_as_it_says() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Without a channel something else is found in a scenario of its folder: a campaign is
+/// missed, or somebody is accused. Habits link nobody whom nothing else accuses.
+#[test]
+fn a_channel_that_is_left_out_is_missed() {
+    let names: Vec<&str> =
+        Without::names().filter(|name| *name != LinkChannel::Habit.name()).collect();
+    let idle: Vec<&str> = names
+        .into_par_iter()
+        .filter(|name| {
+            let without = Without::NOTHING.and(name).expect("it is one of the names");
+            let settings = Settings { without, ..SETTINGS };
+            let files = std::fs::read_dir(folder().join(name)).expect("a folder").flatten();
+            !files.map(|file| Scenario::read(&file.path()).expect("a scenario")).any(|scenario| {
+                let population = World::of(&scenario);
+                let references = References::default();
+                let found = find(&population, &settings, &references, &mut |_, _, _| true);
+                told(&population, &found.expect("nobody stopped it")) != scenario.finds
+            })
+        })
+        .collect();
+    assert!(idle.is_empty(), "nothing changes without {}", idle.join(", "));
+}
+
 #[test]
 fn a_line_that_is_not_understood_is_named() {
     let parse = |text: &str| Scenario::parse(text, &|_| Err("there is none".to_owned()));
