@@ -36,11 +36,6 @@ impl Endpoint {
         if method != Method::POST {
             return Endpoint::Other;
         }
-        // As nearly all clients write them.
-        let vendors = [Endpoint::Chat, Endpoint::Messages, Endpoint::Responses];
-        if let Some(endpoint) = vendors.into_iter().find(|endpoint| endpoint.route() == path) {
-            return endpoint;
-        }
         let decoded = percent_decoded(path).to_ascii_lowercase();
         let mut segments: Vec<&str> = Vec::new();
         for segment in decoded.split(['/', '\\']) {

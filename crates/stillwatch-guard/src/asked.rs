@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use crate::api::Endpoint;
-use crate::json::{self, Fields, Raw, count, elements, text, whole};
+use crate::json::{self, Fields, count, elements, text, whole};
 
 /// A longer text is cut before it is recorded, in bytes: what comes after it tells no
 /// more about who belongs to whom.
@@ -98,8 +100,8 @@ impl<'a> Asked<'a> {
 }
 
 /// A text, or a number or switch as it is written.
-fn scalar(value: Raw<'_>) -> Option<Cow<'_, str>> {
-    match value.first()? {
+fn scalar(value: &RawValue) -> Option<Cow<'_, str>> {
+    match value.get().as_bytes().first()? {
         b'"' => text(value).filter(|text| !text.is_empty()),
         b'{' | b'[' => None,
         _ => Some(Cow::Borrowed(value.get())),
@@ -158,13 +160,13 @@ impl<'a> Said<'a> {
     }
 
     /// A prompt that is a text or a list of texts.
-    fn plain(&mut self, prompt: Option<Raw<'a>>) {
+    fn plain(&mut self, prompt: Option<&'a RawValue>) {
         if let Some(prompt) = prompt {
             self.user(content(prompt).unwrap_or_default());
         }
     }
 
-    fn messages(&mut self, messages: Raw<'a>) {
+    fn messages(&mut self, messages: &'a RawValue) {
         for message in elements(messages) {
             if let Some(text) = text(message) {
                 self.user(text);
@@ -196,13 +198,13 @@ impl<'a> Said<'a> {
 /// The text of a message's content: a text, or the text among its parts, each on a line
 /// of its own. Empty where there are parts but no text; none where nothing is a
 /// person's (the results of tools).
-pub(crate) fn content(value: Raw<'_>) -> Option<Cow<'_, str>> {
-    match value.first()? {
+pub(crate) fn content(value: &RawValue) -> Option<Cow<'_, str>> {
+    match value.get().as_bytes().first()? {
         b'"' => text(value),
         b'{' => part(value),
         b'[' => {
             let parts = elements(value);
-            let mut texts: Vec<Cow<'_, str>> = parts.iter().filter_map(|p| part(*p)).collect();
+            let mut texts: Vec<Cow<'_, str>> = parts.iter().filter_map(|p| part(p)).collect();
             if texts.is_empty() && !parts.is_empty() {
                 return None;
             }
@@ -216,7 +218,7 @@ pub(crate) fn content(value: Raw<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn part(value: Raw<'_>) -> Option<Cow<'_, str>> {
+fn part(value: &RawValue) -> Option<Cow<'_, str>> {
     if let Some(text) = text(value) {
         return Some(text);
     }

@@ -20,13 +20,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use ring::{digest, hmac};
+use serde_json::value::RawValue;
 use stillwatch_decide::Reasoning;
 use subtle::ConstantTimeEq;
 
 pub use self::answers::Binder;
 use crate::api::Endpoint;
 use crate::asked::Asked;
-use crate::json::{Fields, Raw, elements, text};
+use crate::json::{Fields, elements, text};
 use crate::keys::hex;
 
 /// What every mark begins with.
@@ -228,11 +229,11 @@ pub fn released_anywhere<'a>(
 
 /// The opaque texts of a request. Parsers differ in which of two fields of one name counts,
 /// so that all of them do.
-fn asked_blocks<'a>(endpoint: Endpoint, fields: &Fields<'a>) -> Vec<Raw<'a>> {
-    let all = |fields: &Fields<'a>, name: &'static str| -> Vec<Raw<'a>> {
+fn asked_blocks<'a>(endpoint: Endpoint, fields: &Fields<'a>) -> Vec<&'a RawValue> {
+    let all = |fields: &Fields<'a>, name: &'static str| -> Vec<&'a RawValue> {
         fields.0.iter().filter(|(there, _)| there == name).map(|(_, value)| *value).collect()
     };
-    let objects = |values: Vec<Raw<'a>>| -> Vec<Fields<'a>> {
+    let objects = |values: Vec<&'a RawValue>| -> Vec<Fields<'a>> {
         values.into_iter().flat_map(elements).filter_map(Fields::of).collect()
     };
     let is = |block: &Fields<'a>, kind: &str| {
@@ -271,7 +272,7 @@ struct Splices(Vec<(usize, usize, Vec<u8>)>);
 impl Splices {
     /// A value that is part of `whole` says this instead; where its text is written without
     /// escapes, only its first `cut` bytes go.
-    fn replace(&mut self, whole: &[u8], value: Raw<'_>, said: &str, cut: usize) {
+    fn replace(&mut self, whole: &[u8], value: &RawValue, said: &str, cut: usize) {
         let Some(at) = place(whole, value) else { return };
         let raw = value.get();
         let is_plain = raw.get(1 + cut..raw.len() - 1) == Some(said);
@@ -285,7 +286,7 @@ impl Splices {
     }
 
     /// A value that is a text and part of `whole` begins with this.
-    fn begin_with(&mut self, whole: &[u8], value: Raw<'_>, mark: String) {
+    fn begin_with(&mut self, whole: &[u8], value: &RawValue, mark: String) {
         if let Some(at) = place(whole, value) {
             self.0.push((at + 1, at + 1, mark.into_bytes()));
         }
@@ -309,7 +310,7 @@ impl Splices {
 }
 
 /// Where in a text a value stands that was read of it.
-fn place(whole: &[u8], value: Raw<'_>) -> Option<usize> {
+fn place(whole: &[u8], value: &RawValue) -> Option<usize> {
     let at = value.get().as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (whole.get(at..at + value.get().len()) == Some(value.get().as_bytes())).then_some(at)
 }

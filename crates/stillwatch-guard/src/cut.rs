@@ -15,10 +15,11 @@ mod response;
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use serde_json::value::RawValue;
 use stillwatch_decide::Appeal;
 
 use crate::api::{Dialect, Endpoint};
-use crate::json::{Fields, Raw, elements, whole};
+use crate::json::{Fields, elements, whole};
 use crate::refusal::Refusal;
 use crate::sse::{self, Events, TooLong};
 use crate::thin::DOCUMENT_BYTES_MAX;
@@ -166,11 +167,11 @@ fn given(endpoint: Endpoint, fields: &Fields<'_>) -> usize {
     match endpoint {
         Endpoint::Chat | Endpoint::Completions => {
             let choices = fields.get("choices").map(elements).unwrap_or_default();
-            let of_choice = |choice: Raw<'_>| {
+            let of_choice = |choice: &RawValue| {
                 let Some(choice) = Fields::of(choice) else { return 0 };
                 let delta = choice.get("delta").and_then(Fields::of).unwrap_or_default();
                 let calls = delta.get("tool_calls").map(elements).unwrap_or_default();
-                let of_call = |call: Raw<'_>| {
+                let of_call = |call: &RawValue| {
                     let call = Fields::of(call)?.get("function").and_then(Fields::of)?;
                     Some(length(&call, &["name", "arguments"]))
                 };

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
 use stillwatch_decide::Cap;
 
 use crate::api::Endpoint;
-use crate::json::{Fields, Raw, elements, text, whole};
+use crate::json::{Fields, elements, text, whole};
 
 /// What is to be changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,13 +34,13 @@ pub fn edited<'a>(endpoint: Endpoint, body: &'a [u8], edit: Edit) -> Option<Cow<
         if edit.withhold && WITHHELD.contains(&name.as_ref()) {
             changes.drop(name);
         } else if edit.withhold && endpoint == Endpoint::Responses && name == "include" {
-            if let Some(kept) = without_logprobs(*value) {
+            if let Some(kept) = without_logprobs(value) {
                 changes.set(name, kept);
             }
         } else if edit.withhold
             && endpoint == Endpoint::Responses
             && name == "reasoning"
-            && let Some(kept) = without_fields(*value, &["summary", "generate_summary"])
+            && let Some(kept) = without_fields(value, &["summary", "generate_summary"])
         {
             changes.set(name, kept);
         }
@@ -64,12 +65,12 @@ fn set_cap(endpoint: Endpoint, fields: &Fields<'_>, cap: Cap, changes: &mut Chan
         if lengths.contains(&name) {
             // Null is no limit.
             said |= value.get() != "null";
-            bound(name, *value, tokens, changes);
+            bound(name, value, tokens, changes);
         } else if matches!(name, "n" | "best_of") && value.get() != "null" {
-            bound(name, *value, cap.choices.into(), changes);
+            bound(name, value, cap.choices.into(), changes);
         } else if name == "thinking" && endpoint == Endpoint::Messages {
             // The API wants a budget for thinking to be less than the whole.
-            let budget = Fields::of(*value).and_then(|thinking| thinking.get("budget_tokens"));
+            let budget = Fields::of(value).and_then(|thinking| thinking.get("budget_tokens"));
             if budget.and_then(whole).is_some_and(|budget| budget >= tokens) {
                 changes.drop(name);
             }
@@ -80,22 +81,22 @@ fn set_cap(endpoint: Endpoint, fields: &Fields<'_>, cap: Cap, changes: &mut Chan
     }
 }
 
-fn bound(name: &str, value: Raw<'_>, most: u64, changes: &mut Changes) {
+fn bound(name: &str, value: &RawValue, most: u64, changes: &mut Changes) {
     if whole(value).is_none_or(|asked| asked > most) {
         changes.set(name, most.to_string());
     }
 }
 
 /// An array of texts without the entry for token probabilities; none if it has none.
-fn without_logprobs(value: Raw<'_>) -> Option<String> {
+fn without_logprobs(value: &RawValue) -> Option<String> {
     let entries = elements(value);
-    let is_kept = |entry: &&Raw<'_>| text(**entry).is_none_or(|text| text != INCLUDED_LOGPROBS);
+    let is_kept = |entry: &&&RawValue| text(entry).is_none_or(|text| text != INCLUDED_LOGPROBS);
     let kept: Vec<&str> = entries.iter().filter(is_kept).map(|entry| entry.get()).collect();
     (kept.len() < entries.len()).then(|| format!("[{}]", kept.join(",")))
 }
 
 /// An object without some fields; none if it has none of them.
-fn without_fields(value: Raw<'_>, names: &[&str]) -> Option<String> {
+fn without_fields(value: &RawValue, names: &[&str]) -> Option<String> {
     let fields = Fields::of(value)?;
     let mut changes = Changes::default();
     names.iter().for_each(|name| changes.drop(name));

@@ -339,13 +339,12 @@ async fn exchange(
     head.headers.remove(CONTENT_LENGTH);
     let reply = send(guard, policy, head, body).await?;
     let is_thin = verdict.responses.has(Deed::Withhold);
-    let form = Form::of(reply.headers());
-    let (answer, thinner) = read_answer(guard, endpoint, reply.status(), form, is_thin)?;
+    let (answer, thinner) = read_answer(guard, endpoint, reply.status(), reply.headers(), is_thin)?;
     let mut changes = Changes { thinner, ..Changes::default() };
     if !reply.status().is_success() {
         return Ok((reply, answer, changes));
     }
-    let Form { is_plain, is_stream, is_json, .. } = form;
+    let Form { is_plain, is_stream, is_json, .. } = Form::of(reply.headers());
     let cap = verdict.responses.has(Deed::Cap).then_some(policy.cap);
     let tokens_max = cap.map(|cap| u64::from(cap.output_tokens) * u64::from(cap.choices));
     if let Some(bound) = reasoning.filter(|_| policy.binds_reasoning()) {
@@ -368,7 +367,7 @@ async fn exchange(
 
 /// What an answer's head says of its body.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Form<'a> {
+struct Form<'a> {
     content_type: &'a str,
     /// Not compressed.
     is_plain: bool,
@@ -377,7 +376,7 @@ pub(crate) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+    fn of(headers: &'a HeaderMap) -> Self {
         let header = |name: HeaderName| {
             headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
@@ -392,15 +391,15 @@ impl<'a> Form<'a> {
     }
 }
 
-/// How an answer of this form is read, and thinned where that is wanted.
+/// How an answer with this head is read, and thinned where that is wanted.
 pub(crate) fn read_answer(
     guard: &Guard,
     endpoint: Endpoint,
     status: StatusCode,
-    form: Form<'_>,
+    headers: &HeaderMap,
     is_thin: bool,
 ) -> Result<(Answer, Option<Thinner>), Refusal> {
-    let Form { content_type, is_plain, is_stream, is_json } = form;
+    let Form { content_type, is_plain, is_stream, is_json } = Form::of(headers);
     let answer = if is_plain {
         Answer::new(endpoint, content_type)
     } else {

@@ -35,11 +35,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{HashMap, HashSet};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stillwatch_exchange::Time;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::json::put_text;
 use crate::keys::hex;
 
 /// The first line of a segment.
@@ -50,48 +49,75 @@ pub const BACKLOG_BYTES_MAX: usize = 16 << 20;
 pub const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 
 /// What is known of an exchange when it arrives; the names are the contract's columns.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Arrival<'a> {
     pub exchange_id: Cow<'a, str>,
     /// Microseconds since the epoch.
     pub time: i64,
     pub account_id: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub operation_name: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_model: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub system_instructions: Option<Cow<'a, str>>,
     pub prompt: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_top_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_choice_count: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_stream: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_top_logprobs: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_logit_bias_count: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_reasoning: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_tool_count: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_address: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Cow<'a, str>>,
 }
 
 /// What is known of an exchange when it has ended.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ending<'a> {
     pub exchange_id: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub response_model: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_input_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_output_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_reasoning_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub response_finish_reason: Option<Cow<'a, str>>,
     /// SHA-256 in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub response_digest: Option<Cow<'a, str>>,
 }
 
@@ -341,75 +367,12 @@ pub fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// What is said in a line, as an object without what is none.
-trait Columns {
-    fn put(&self, line: &mut Vec<u8>);
-}
-
-macro_rules! columns {
-    ($kind:ident: $($name:ident),+) => {
-        impl Columns for $kind<'_> {
-            fn put(&self, line: &mut Vec<u8>) {
-                let $kind { $($name),+ } = self;
-                $($name.put_as(concat!(",\"", stringify!($name), "\":"), line);)+
-            }
-        }
-    };
-}
-
-columns!(Arrival: exchange_id, time, account_id, organization_id, credential_id,
-    conversation_id, turn, provider_name, operation_name, request_model, system_instructions,
-    prompt, request_temperature, request_top_p, request_max_tokens, request_choice_count,
-    request_seed, request_stream, request_top_logprobs, request_logit_bias_count,
-    request_reasoning, request_tool_count, client_address, user_agent);
-columns!(Ending: exchange_id, status, response_model, usage_input_tokens, usage_output_tokens,
-    usage_reasoning_tokens, response_finish_reason, response_digest);
-
-/// A column's value. An exchange waits until it is written, and by itself takes a third of
-/// what it takes by way of a serializer.
-trait Column {
-    fn put_as(&self, name: &str, line: &mut Vec<u8>);
-}
-
-impl Column for Cow<'_, str> {
-    fn put_as(&self, name: &str, line: &mut Vec<u8>) {
-        line.extend_from_slice(name.as_bytes());
-        put_text(line, self);
-    }
-}
-
-macro_rules! plain_columns {
-    ($($kind:ty),+) => {$(
-        impl Column for $kind {
-            fn put_as(&self, name: &str, line: &mut Vec<u8>) {
-                line.extend_from_slice(name.as_bytes());
-                // Numbers and switches always become JSON.
-                let _ = serde_json::to_writer(line, self);
-            }
-        }
-    )+};
-}
-
-plain_columns!(bool, f32, i64, u16, u32);
-
-impl<T: Column> Column for Option<T> {
-    fn put_as(&self, name: &str, line: &mut Vec<u8>) {
-        if let Some(value) = self {
-            value.put_as(name, line);
-        }
-    }
-}
-
-fn line(letter: u8, value: &impl Columns) -> Vec<u8> {
+fn line(letter: u8, value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::with_capacity(1024);
     line.extend_from_slice(b"0000000000000000 ");
     line.push(letter);
-    value.put(&mut line);
-    // The first column, which is always there, has a comma before it.
-    if let Some(comma) = line.get_mut(18) {
-        *comma = b'{';
-    }
-    line.push(b'}');
+    // Texts, numbers and switches always become JSON.
+    let _ = serde_json::to_writer(&mut line, value);
     let checksum = xxh3_64(line.get(17..).unwrap_or_default());
     if let Some(place) = line.get_mut(..16) {
         place.copy_from_slice(hex(&checksum.to_be_bytes()).as_bytes());

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use stillwatch_decide::Who;
 
@@ -42,13 +42,9 @@ impl CredentialHash {
 
 /// Lower-case hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // Formatted or pushed one by one, those of two hashes would take longer than the hashing.
-    let mut digits = vec![0; 2 * bytes.len()];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]));
-    }
-    String::from_utf8(digits).unwrap_or_default()
+    // Formatted one by one, those of two hashes would take longer than the hashing.
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Who is billed for a credential's exchanges.
@@ -92,10 +88,6 @@ impl Credentials {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ambiguous;
 
-/// Where Anthropic's clients put a key, and Azure's.
-static KEY_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
-
 /// The hash of the credential that a request carries: OpenAI's and Anthropic's headers,
 /// and Azure's.
 ///
@@ -113,7 +105,7 @@ pub fn credential(headers: &HeaderMap) -> Result<Option<CredentialHash>, Ambiguo
             .split(move |byte| is_bearer && comma(byte))
             .map(|one| token(one.trim_ascii()).unwrap_or(one))
     });
-    let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(name));
+    let plain = ["x-api-key", "api-key"].into_iter().flat_map(|name| headers.get_all(name));
     let plain = plain.flat_map(|value| value.as_bytes().split(comma));
     for key in bearer.chain(plain).map(<[u8]>::trim_ascii) {
         match found {

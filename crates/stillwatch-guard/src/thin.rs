@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use crate::api::Endpoint;
 use crate::edit::Changes;
-use crate::json::{Fields, Raw, elements};
+use crate::json::{Fields, elements};
 use crate::sse::{self, Events};
 
 /// The longest answer in one piece that is thinned, in bytes.
@@ -94,7 +96,7 @@ fn thinned<'a>(object: &'a [u8], rules: Rules) -> Option<Cow<'a, [u8]>> {
                 Drop => changes.drop(name),
                 Set(json) => changes.set(name, (*json).to_owned()),
                 Within(rules) => {
-                    if let Some(json) = thinned_within(*value, rules) {
+                    if let Some(json) = thinned_within(value, rules) {
                         changes.set(name, json);
                     }
                 }
@@ -105,8 +107,8 @@ fn thinned<'a>(object: &'a [u8], rules: Rules) -> Option<Cow<'a, [u8]>> {
 }
 
 /// A field's value without what the rules withhold; none where that is nothing.
-fn thinned_within(value: Raw<'_>, rules: Rules) -> Option<String> {
-    let one = |value: Raw<'_>| match thinned(value.get().as_bytes(), rules)? {
+fn thinned_within(value: &RawValue, rules: Rules) -> Option<String> {
+    let one = |value: &RawValue| match thinned(value.get().as_bytes(), rules)? {
         Cow::Borrowed(_) => None,
         Cow::Owned(json) => String::from_utf8(json).ok(),
     };

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use stillwatch_decide::Reasoning;
 
 use super::{Holder, ReasoningKeys, Splices};
 use crate::api::Endpoint;
-use crate::json::{Fields, Raw, elements, text};
+use crate::json::{Fields, elements, text};
 use crate::sse::{self, Events};
 use crate::thin::{DOCUMENT_BYTES_MAX, NotThinned};
 
@@ -120,7 +121,7 @@ impl Marks<'_> {
 }
 
 /// The opaque texts of an answer or of an event of it.
-fn answered_blocks<'a>(endpoint: Endpoint, fields: &Fields<'a>) -> Vec<Raw<'a>> {
+fn answered_blocks<'a>(endpoint: Endpoint, fields: &Fields<'a>) -> Vec<&'a RawValue> {
     let mut found = Vec::new();
     let object = |name: &str| fields.get(name).and_then(Fields::of);
     let objects = |fields: &Fields<'a>, name: &str| -> Vec<Fields<'a>> {

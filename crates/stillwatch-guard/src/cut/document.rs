@@ -5,10 +5,12 @@
 //! answer have on average; without one, eight. What it calls hidden reasoning is taken from the cap
 //! first. Calls and reasoning that don't fit whole are left out: half of them is of no use.
 
+use serde_json::value::RawValue;
+
 use super::told;
 use crate::api::Endpoint;
 use crate::edit::Changes;
-use crate::json::{Fields, Raw, elements, whole};
+use crate::json::{Fields, elements, whole};
 
 /// An answer's document without what goes beyond the cap; none where that is nothing.
 pub fn shortened(endpoint: Endpoint, document: &[u8], tokens_max: u64) -> Option<Vec<u8>> {
@@ -90,7 +92,7 @@ impl Room {
 /// What of a document's fields changes so that its texts fit.
 fn within(endpoint: Endpoint, fields: &Fields<'_>, room: &mut Room) -> Changes {
     let mut changes = Changes::default();
-    let (name, one): (_, fn(Raw<'_>, &mut Room) -> Option<String>) = match endpoint {
+    let (name, one): (_, fn(&RawValue, &mut Room) -> Option<String>) = match endpoint {
         Endpoint::Chat | Endpoint::Completions => ("choices", choice),
         Endpoint::Messages => ("content", block),
         Endpoint::Responses => ("output", item),
@@ -106,7 +108,7 @@ fn changes_of_array(
     name: &str,
     room: &mut Room,
     changes: &mut Changes,
-    one: fn(Raw<'_>, &mut Room) -> Option<String>,
+    one: fn(&RawValue, &mut Room) -> Option<String>,
 ) {
     let Some(array) = fields.get(name) else { return };
     let kept: Vec<String> = elements(array).into_iter().filter_map(|e| one(e, room)).collect();
@@ -126,13 +128,13 @@ fn shorten(fields: &Fields<'_>, name: &str, room: &mut Room, changes: &mut Chang
 }
 
 /// An object with changes, as text.
-fn applied(object: Raw<'_>, fields: &Fields<'_>, changes: &Changes) -> Option<String> {
+fn applied(object: &RawValue, fields: &Fields<'_>, changes: &Changes) -> Option<String> {
     String::from_utf8(changes.applied(object.get().as_bytes(), fields).into_owned()).ok()
 }
 
 /// A choice of a chat or of a completion. All choices stay: an answer has as many as were
 /// asked for.
-fn choice(choice: Raw<'_>, room: &mut Room) -> Option<String> {
+fn choice(choice: &RawValue, room: &mut Room) -> Option<String> {
     let Some(fields) = Fields::of(choice) else { return Some(choice.get().to_owned()) };
     let mut changes = Changes::default();
     shorten(&fields, "text", room, &mut changes);
@@ -156,14 +158,14 @@ fn choice(choice: Raw<'_>, room: &mut Room) -> Option<String> {
 }
 
 /// A call of a tool, where its arguments fit.
-fn call(call: Raw<'_>, room: &mut Room) -> Option<String> {
+fn call(call: &RawValue, room: &mut Room) -> Option<String> {
     let arguments =
         Fields::of(call).and_then(|call| Some(call.at(&["function", "arguments"])?.get().len()));
     room.fits(arguments.unwrap_or(0)).then(|| call.get().to_owned())
 }
 
 /// A block of a message's content.
-fn block(block: Raw<'_>, room: &mut Room) -> Option<String> {
+fn block(block: &RawValue, room: &mut Room) -> Option<String> {
     let fields = Fields::of(block).unwrap_or_default();
     let length = |name: &str| fields.text(name).map_or(0, |text| text.len());
     let whole = match fields.text("type").as_deref() {
@@ -178,7 +180,7 @@ fn block(block: Raw<'_>, room: &mut Room) -> Option<String> {
 }
 
 /// A part of an answer that has a text; none where nothing of it passes.
-fn text(part: Raw<'_>, fields: &Fields<'_>, room: &mut Room) -> Option<String> {
+fn text(part: &RawValue, fields: &Fields<'_>, room: &mut Room) -> Option<String> {
     let (mut changes, before) = (Changes::default(), room.taken);
     shorten(fields, "text", room, &mut changes);
     shorten(fields, "refusal", room, &mut changes);
@@ -192,7 +194,7 @@ fn text(part: Raw<'_>, fields: &Fields<'_>, room: &mut Room) -> Option<String> {
 }
 
 /// An item of a response's output.
-fn item(item: Raw<'_>, room: &mut Room) -> Option<String> {
+fn item(item: &RawValue, room: &mut Room) -> Option<String> {
     let fields = Fields::of(item).unwrap_or_default();
     let texts = |name: &str| -> usize {
         let parts = fields.get(name).map(elements).unwrap_or_default();
@@ -216,7 +218,7 @@ fn item(item: Raw<'_>, room: &mut Room) -> Option<String> {
 }
 
 /// A part of a message of a response.
-fn part(part: Raw<'_>, room: &mut Room) -> Option<String> {
+fn part(part: &RawValue, room: &mut Room) -> Option<String> {
     if room.is_full { None } else { text(part, &Fields::of(part).unwrap_or_default(), room) }
 }
 

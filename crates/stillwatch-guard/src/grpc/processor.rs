@@ -42,7 +42,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::answer::Answer;
 use crate::api::{Dialect, Endpoint};
 use crate::asked::Asked;
-use crate::gateway::{Form, Guard, VERDICT, read_answer, respond, shut_out, verdict_said};
+use crate::gateway::{Guard, VERDICT, read_answer, respond, shut_out, verdict_said};
 use crate::keys::{CredentialHash, Owner, credential};
 use crate::live::InForce;
 use crate::network::client_address;
@@ -318,8 +318,7 @@ impl Exchange {
             let verdict = by.verdict(&in_force);
             if by.endpoint != Endpoint::Other {
                 let is_thin = verdict.responses.has(Deed::Withhold);
-                let form = Form::of(&head.headers);
-                let read = read_answer(&self.guard, by.endpoint, status, form, is_thin)?;
+                let read = read_answer(&self.guard, by.endpoint, status, &head.headers, is_thin)?;
                 (self.answer, self.thinner) = (Some(read.0), read.1);
             }
             if self.thinner.is_some() {
